@@ -1,0 +1,36 @@
+"""How a setting is declared: a field of a frozen dataclass, with its help and its range.
+
+The declarations lie below all rooms, so that whoever does the work can declare what it takes; the
+reading of a user's table into them is `tfedge.plan.settings`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """Declare an optional setting: its default, one line of help, and what it may be.
+
+    Args:
+      low: The least number allowed, for numbers and for each number of a list.
+      high: The largest number allowed.
+      choices: The words allowed, for text.
+    """
+    metadata = {"help": help, "low": low, "high": high, "choices": choices}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def required(help: str, *, choices: tuple[str, ...] = ()) -> Any:
+    """Declare a setting that every table must give."""
+    return dataclasses.field(metadata={"help": help, "choices": choices})

@@ -1,0 +1,31 @@
+"""The one exception for mistakes that a user can fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user wrote or passed.
+
+    The command line prints it without a traceback and exits with 2.  Anything else that escapes is
+    a bug in tfedge and keeps its traceback.
+
+    Args:
+      where: The file, table or option at fault, such as ``digits.toml [student]``.
+      problem: What is wrong, with the value that was received.
+      fix: What to write instead, where tfedge knows it.
+    """
+
+    def __init__(self, where: object, problem: str, fix: str = "") -> None:
+        super().__init__(f"{where}: {problem}" + (f"\n  {fix}" if fix else ""))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Name the known word closest to `word`, or list them all."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(known)}" if known else "there is none"
