@@ -31,6 +31,11 @@ def setting(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def required(help: str, *, choices: tuple[str, ...] = ()) -> Any:
-    """Declare a setting that every table must give."""
-    return dataclasses.field(metadata={"help": help, "choices": choices})
+def required(help: str, *, given: int = 0) -> Any:
+    """Declare a setting that every table must give.
+
+    Args:
+      given: For a function: how many of its arguments tfedge itself hands in, which are the first.
+        The others are the user's to set.
+    """
+    return dataclasses.field(metadata={"help": help, "given": given})

@@ -1,0 +1,35 @@
+# Both start from a fresh clone on a machine with Python 3.11 to 3.13 and make.
+#   make demo    handwritten digits to an int8 .tflite, and a few of them read back with it
+#   make test    every test;  make fast  those that take half a minute;  make lint  style and types
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+demo: $(INSTALLED)
+	$(BIN)/tfedge build pipelines/digits.toml
+	$(BIN)/python pipelines/digits.py build/digits/held_out
+	$(BIN)/python device/infer.py build/digits/digits.tflite --selftest
+	$(BIN)/python device/infer.py build/digits/digits.tflite build/digits/held_out
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+
+fast: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[examples]" --group dev
+	touch $@
+
+clean:
+	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache
+
+.PHONY: demo test fast lint clean

@@ -1,0 +1,451 @@
+#!/usr/bin/env python3
+"""Classify pictures or arrays with a .tflite that tfedge built, on the device itself.
+
+    python3 infer.py model.tflite cat.jpg photos/      # a line a picture
+    ls *.jpg | python3 infer.py model.tflite - --top-k 3 --format json
+    python3 infer.py model.tflite --selftest           # does it answer as on the workstation?
+    python3 infer.py model.tflite --bench 200          # milliseconds
+
+Copy this one file and the model.  It runs on Python 3.7 and later with numpy, one of ai-edge-litert,
+tflite-runtime or tensorflow, and Pillow if it is to read pictures.  Labels and preprocessing come
+from the card inside the model.  It exits with 0, 1 if the self-test failed, 2 if it says what to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import struct
+import sys
+import time
+import zipfile
+import zlib
+
+try:
+    import numpy as np
+except ImportError:
+    if __name__ != "__main__":
+        raise
+    print("infer.py: needs numpy; install it: pip install numpy", file=sys.stderr)
+    sys.exit(2)
+
+RUNTIMES = ("ai-edge-litert", "tflite-runtime", "tensorflow")  # in order of preference
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+_ZIP_LIMIT_BYTES = 64 << 20  # of a whole zip, unpacked: a board has little memory
+_PARTS = ("preprocess", "invoke", "total")
+_ATTACH = "tfedge attach {} --from ORIGINAL.tflite"
+# What zipfile, json, numpy and Pillow raise over bytes that are not what they claim to be.
+_DAMAGED = (
+    *(OSError, ValueError, EOFError, SyntaxError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, MemoryError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile),
+)
+
+
+class ModelError(Exception):
+    """A model or a runtime that cannot be used; the message is one line that says what to do."""
+
+
+class ImageError(Exception):
+    """A picture or an array that cannot be used; the message is one line that names it."""
+
+
+class Classifier:
+    """A model, ready to answer.
+
+    `path` is checked before any runtime sees it: over a damaged file one crashes and another
+    answers wrongly.  `threads` are CPU threads, never more than there are usable cores; 0 takes up
+    to 4, or 1 on tflite-runtime, which stalls wherever a core is busy.
+    """
+
+    def __init__(self, path, threads=0):
+        start, path = time.perf_counter(), os.fspath(path)
+        try:
+            with open(path, "rb") as stream:
+                blob = stream.read()
+        except OSError as error:
+            raise ModelError(f"{path}: {_line(error)}") from error
+        flatbuffer, self._files = split_model(blob, path)
+        self.card = _card(self._files["card.json"], path)
+        self.labels, self.shape = self.card["labels"], tuple(self.card["input"]["shape"])
+        self.dtype = np.dtype("uint8" if self.card["input"]["kind"] == "image" else "float32")
+        self.runtime, interpreter = load_runtime()
+        usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+        threads = threads or (1 if self.runtime.startswith("tflite-runtime") else 4)
+        self.threads = max(1, min(threads, len(usable)))
+        try:
+            self._interpreter = interpreter(model_content=flatbuffer, num_threads=self.threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError, SystemError) as error:
+            raise ModelError(
+                f"{path}: {self.runtime} cannot run it; take a newer runtime or, for an Edge TPU's "
+                f"model, the file that it was compiled from ({_line(error)})"
+            ) from error
+        reader = self._interpreter
+        tensors = [*reader.get_input_details(), *reader.get_output_details()]
+        wanted = [[1, *self.shape], [1, len(self.labels)]]
+        found = [tensor["shape"].tolist() for tensor in tensors]
+        if found != wanted:
+            said = f"{path}: its card says tensors {wanted}, the model has {found}"
+            raise ModelError(f"{said}; put the right one in with: {_ATTACH.format(path)}")
+        self._input, self._output = tensors
+        self._mean, self._std = (np.float32(self.card["input"][key]) for key in ("mean", "std"))
+        self._convert = self._look_up() if self.dtype == np.uint8 else self._normalise
+        self.load_ms = 1e3 * (time.perf_counter() - start)
+
+    def quantise(self, x):
+        """Return the model's tensor [1, *shape] for `x` as recorded: uint8 pixels, else float32."""
+        if x.shape != self.shape or x.dtype != self.dtype:
+            raise ModelError(f"expected {self.dtype} {self.shape}, got {x.dtype} {x.shape}")
+        return self._convert(x)[None]
+
+    def invoke(self, tensor):
+        """Run the model on what `quantise` made; return its output [classes] as it is."""
+        self._interpreter.set_tensor(self._input["index"], tensor)
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output["index"])[0]
+
+    def raw(self, x):
+        """Return the model's output for `x` as it is: int8 [classes] of an int8 model."""
+        return self.invoke(self.quantise(x))
+
+    def logits(self, x):
+        """Return the model's logits for `x`, float32 [classes]."""
+        return self._dequantised(self.raw(x))
+
+    def classify(self, x, top_k=1):
+        """Return the `top_k` likeliest classes, best first: [(label, share from 0 to 1)]."""
+        return self.ranked(self.raw(x), top_k)
+
+    def ranked(self, raw, top_k=1):
+        """Return what `classify` does, of an output that `raw` gave."""
+        logits = self._dequantised(raw)
+        shares = np.exp(logits - logits.max())
+        shares /= shares.sum()
+        best = np.argsort(-shares, kind="stable")[:top_k].tolist()
+        return [(self.labels[i], float(shares[i])) for i in best]
+
+    def selftest(self):
+        """Run the golden vectors; return what was wrong, a line each, [] where nothing was."""
+        try:
+            files = _unzipped(self._files["golden.npz"])
+            golden = [np.load(io.BytesIO(files[key + ".npy"])) for key in ("inputs", "outputs")]
+            golden.append(np.array(self.card["golden"]["tensors"]))
+        except _DAMAGED:
+            golden = [np.empty(0)]
+        count = len(golden[-1])
+        wanted = [(count, *self.shape), (count, len(self.labels)), (count,)]
+        if not count or [array.shape for array in golden] != wanted:
+            raise ModelError("the model has no golden vectors; build it again with tfedge")
+        # The kernels of other runtimes round otherwise now and then.
+        limit, findings = (0 if self.runtime.startswith("ai-edge-litert") else 1), []
+        for number, (x, output, sha256) in enumerate(zip(*golden)):
+            tensor = self.quantise(x)
+            if hashlib.sha256(tensor.tobytes()).hexdigest() != sha256:
+                problem = "preprocessing is wrong; copy infer.py again or take another numpy"
+                findings.append(f"golden input {number}: {problem}")
+                continue
+            off = np.abs(self.invoke(tensor).astype(np.float64) - output).max()
+            if off > limit:
+                problem = f"the runtime is wrong, by {off:g}; take another than {self.runtime}"
+                findings.append(f"golden output {number}: {problem}")
+        return findings
+
+    def bench(self, runs, x):
+        """Time `runs` calls on `x`, after a tenth as many for warming up; in milliseconds."""
+        times = []
+        for _ in range(runs + 1 + runs // 10):
+            start = time.perf_counter()
+            tensor = self.quantise(x)
+            ready = time.perf_counter()
+            raw = self.invoke(tensor)
+            done = time.perf_counter()
+            self.ranked(raw)
+            times.append((ready - start, done - ready, time.perf_counter() - start))
+        figures = {"load_ms": self.load_ms, "first_ms": 1e3 * times[0][2]}
+        for q in (50, 90, 95, 99):
+            steady = 1e3 * np.percentile(times[-runs:], q, axis=0)
+            figures.update(zip((f"{name}_p{q}_ms" for name in _PARTS), steady.tolist()))
+        return {key: round(value, 4) for key, value in figures.items()}
+
+    def _dequantised(self, raw):
+        scale, zero = self._output["quantization"]
+        # In float: int8 minus a zero point overflows int8.  A scale of 0 is a float output's.
+        return (raw.astype(np.float32) - np.float32(zero)) * np.float32(scale or 1)
+
+    def _normalise(self, x):
+        """Normalise and quantise float32 [..., channels] in two passes."""
+        values = (x - self._mean) / self._std
+        if np.isnan(values).any():
+            raise ModelError("the input holds NaN; fill the gaps first")
+        dtype, (scale, zero) = np.dtype(self._input["dtype"]), self._input["quantization"]
+        if dtype.kind == "f":
+            return values
+        steps = np.round(values / np.float32(scale)) + np.float32(zero)
+        return np.clip(steps, np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
+
+    def _look_up(self):
+        """Return a function that does for pixels what `_normalise` does.
+
+        A byte has 256 outcomes a channel.  Worked out once, they turn the two float passes over
+        every picture into one look-up, or one XOR, with the very same result.
+        """
+        table = self._normalise(np.arange(256, dtype=np.float32)[:, None])
+        first = np.ascontiguousarray(table[:, 0])
+        if (table != first[:, None]).any():
+            flat, offsets = table.T.ravel(), np.arange(self.shape[-1]) * 256
+            return lambda x: flat.take(x + offsets)
+        if first.dtype == np.int8 and (first == np.arange(-128, 128)).all():
+            return lambda x: (x ^ 0x80).view(np.int8)
+        return first.take
+
+
+def read_image(source, shape, resize="bilinear", fit="stretch"):
+    """Read a picture, the same for training and on the device; return uint8 `shape`.
+
+    EXIF rotation is honoured, transparency put on white, 16-bit grey reduced to its high byte,
+    float grey clipped to 0 to 255, and of an animation the first frame taken.  `source` is a path
+    or a binary file object, `shape` (height, width, 1 for grey or 3 for RGB), `resize` one of
+    Pillow's filters, `fit` stretch, crop (to the middle) or pad (with black).
+    """
+    try:
+        from PIL import Image, ImageOps  # only this needs Pillow; a camera's frames do not
+    except ImportError:
+        raise ModelError("reading pictures needs Pillow; install it: pip install pillow") from None
+    (height, width, channels), method = shape, getattr(Image, resize.upper())
+    try:
+        with Image.open(source, formats=_FORMATS) as image:
+            if resize != "nearest":
+                # A large JPEG is decoded at 1/2, 1/4 or 1/8 if that leaves twice what is needed.
+                image.draft(None, (2 * max(height, width),) * 2)
+            image = _flat(image, "L" if channels == 1 else "RGB")
+            if fit == "stretch" and image.size != (width, height):
+                image = image.resize((width, height), method)
+            elif fit != "stretch":
+                fitted = {"crop": ImageOps.fit, "pad": ImageOps.pad}[fit]
+                image = fitted(image, (width, height), method)
+            return np.array(image, np.uint8).reshape(shape)
+    except (*_DAMAGED, Image.DecompressionBombError) as error:
+        name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "it")
+        raise ImageError(f"{name}: cannot be read as a picture: {_line(error)}") from error
+
+
+def split_model(blob, name="MODEL"):
+    """Take a model's bytes apart, if they are what tfedge wrote: (flatbuffer, {file: bytes}).
+
+    The files are in a zip behind the flatbuffer.  `name` is what messages call the model.
+    """
+    if blob[4:8] != b"TFL3":
+        raise ModelError(f"{name}: is not a .tflite file, or was damaged; copy it again")
+    try:
+        files = _unzipped(blob)
+        wanted = json.loads(files["card.json"].decode("utf-8"))["flatbuffer"]
+        flatbuffer = blob[: wanted["bytes"]]
+        same = hashlib.sha256(flatbuffer).hexdigest() == wanted["sha256"]
+    except _DAMAGED:
+        said = f"{name}: has no card or was cut off; copy it again, or put a card in with"
+        raise ModelError(f"{said}: {_ATTACH.format(name)}") from None
+    if not same:
+        raise ModelError(f"{name}: was changed since its card was written; copy it again")
+    return flatbuffer, files
+
+
+def load_runtime():
+    """Import a TFLite runtime; return (name and version, its Interpreter class).
+
+    The environment variable TFEDGE_RUNTIME names the one to take; else the first that works is.
+    """
+    names = [os.environ["TFEDGE_RUNTIME"]] if os.environ.get("TFEDGE_RUNTIME") else RUNTIMES
+    if names[0] not in RUNTIMES:
+        raise ModelError(f"TFEDGE_RUNTIME: must be one of {', '.join(RUNTIMES)}, got {names[0]}")
+    problem = f"no TFLite runtime found; install one: pip install {names[0]}"
+    for name in names:
+        module = name.replace("-", "_")
+        if not importlib.util.find_spec(module):
+            continue
+        if name == "tflite-runtime" and int(np.__version__.split(".")[0]) > 1:
+            problem = f'{name} cannot work with numpy {np.__version__}: pip install "numpy<2"'
+            continue
+        try:
+            version = getattr(importlib.import_module(module), "__version__", "")
+            inner = ".lite.python.interpreter" if name == "tensorflow" else ".interpreter"
+            return f"{name} {version}".strip(), importlib.import_module(module + inner).Interpreter
+        except ImportError as error:
+            problem = f"{name} does not load; install it again: pip install {name} ({_line(error)})"
+    raise ModelError(problem)
+
+
+def main(argv=None):
+    """Answer the command line; return the exit status."""
+    parser = argparse.ArgumentParser(prog="infer.py", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("model", help=".tflite file")
+    add("inputs", nargs="*", metavar="INPUT", help="picture, folder, .npy; - for paths on stdin")
+    add("--top-k", type=int, default=1, metavar="N", help="classes to name")
+    add("--format", choices=("text", "json", "csv"), default="text")
+    add("--threads", type=int, default=0, metavar="N", help="at most the usable cores")
+    add("--selftest", action="store_true", help="run the golden vectors instead")
+    add("--bench", type=int, default=0, metavar="N", help="time N runs instead")
+    args = parser.parse_intermixed_args(argv)
+    if args.top_k < 1 or args.threads < 0 or args.bench < 0:
+        parser.error("N must be 1 or more")
+    if not (args.inputs or args.selftest or args.bench):
+        parser.error("give a picture, folder or .npy, - for paths on stdin, --selftest or --bench")
+    try:
+        return _run(args)
+    except (ModelError, ImageError) as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:  # of stdin or stdout; whatever else reads files has its own
+        # Python flushes stdout once more on its way out; let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141 if isinstance(error, BrokenPipeError) else _complain(_line(error))
+
+
+def _run(args):
+    model, paths, status = Classifier(args.model, args.threads), _paths(args.inputs), 0
+    about = {"runtime": model.runtime, "threads": model.threads}
+    if args.selftest:
+        findings = model.selftest()
+        about.update(selftest="failed" if findings else "passed", findings=findings)
+        _show(args.format, about, [[text] for text in findings or ["passed, " + model.runtime]])
+        return 1 if findings else 0
+    if args.bench:
+        path = next(paths, None)
+        x = next(_items(model, path))[1] if path else np.full(model.shape, 128, model.dtype)
+        about.update(runs=args.bench, **model.bench(args.bench, x))
+        _show(args.format, about, about.items())
+        return 0
+    if args.format == "csv":
+        places = range(1, 1 + min(args.top_k, len(model.labels)))
+        _show("csv", {}, [["input", *(f"{key}_{n}" for n in places for key in ("label", "share"))]])
+    for path in paths:
+        try:
+            for name, x in _items(model, path):
+                best = [(label, round(share, 6)) for label, share in model.classify(x, args.top_k)]
+                classes = [{"label": label, "share": share} for label, share in best]
+                row = [name, *(field for pair in best for field in pair)]
+                _show(args.format, {"input": name, "classes": classes}, [row])
+        except ImageError as error:  # noqa: PERF203 one bad picture must not stop the others
+            status = _complain(error)
+    return status
+
+
+def _show(form, record, rows):
+    """Print `record` as a line of JSON, or the `rows` that say the same as text or CSV."""
+    if form == "json":
+        print(json.dumps(record))
+    else:
+        separator = "," if form == "csv" else "\t"
+        csv.writer(sys.stdout, delimiter=separator, lineterminator="\n").writerows(rows)
+    sys.stdout.flush()
+
+
+def _paths(names):
+    """Yield the files that are meant, a folder's in order."""
+    for name in names:
+        if name == "-":
+            lines = (line.rstrip("\r\n") for line in sys.stdin or ())
+            yield from _paths(line for line in lines if line not in ("", "-"))
+        elif os.path.isdir(name):
+            found = (os.path.join(top, file) for top, _, files in os.walk(name) for file in files)
+            yield from sorted(file for file in found if file.lower().endswith(_SUFFIXES)) or [name]
+        else:
+            yield name
+
+
+def _items(model, path):
+    """Yield (name, what the model takes) of a picture, or of each item of a .npy."""
+    entry, wanted = model.card["input"], (model.dtype, model.shape)
+    if entry["kind"] == "image" and not path.lower().endswith(".npy"):
+        yield path, read_image(path, model.shape, entry["resize"], entry["fit"])
+        return
+    try:
+        stack = np.load(path, mmap_mode="r")
+        single = stack.shape == model.shape
+        if wanted not in ((stack.dtype, stack.shape), (stack.dtype, stack.shape[1:])):
+            raise ValueError(f"got {stack.dtype} {stack.shape}")
+        if np.isnan(stack).any():
+            raise ValueError("it holds NaN; fill the gaps first")
+    except _DAMAGED as error:
+        said = "must be a .npy of {} {}, or a stack of them".format(*wanted)
+        raise ImageError(f"{path}: {said}: {_line(error)}") from error
+    for number, x in enumerate([stack] if single else stack):
+        yield path if single else f"{path}[{number}]", np.asarray(x)
+
+
+def _card(content, name):
+    """Return the card in `content`, JSON, if it says all that a Classifier relies on."""
+    try:
+        card = json.loads(content.decode("utf-8"))
+        entry, shape = card["input"], card["input"]["shape"]
+        good = (
+            card["format"] == 1 and card["output"]["kind"] == "logits" and "".join(card["labels"])
+        )
+        good = good and np.float32([entry["mean"], entry["std"]]).shape == (2, shape[-1])
+        good = good and min(entry["std"]) > 0
+        if entry["kind"] == "image":
+            height, width, channels = shape
+            good = good and height > 0 < width and channels in (1, 3)
+            good = good and entry["resize"] in _RESIZES and entry["fit"] in _FITS
+        if good and entry["kind"] in ("image", "array"):
+            return card
+    except _DAMAGED:
+        pass
+    raise ModelError(f"{name}: its card is not for this infer.py; take its own tfedge's infer.py")
+
+
+def _unzipped(blob):
+    """Return {name: bytes} of the zip in, or at the end of, `blob`."""
+    kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others do not unpack bit by bit
+    with zipfile.ZipFile(io.BytesIO(blob)) as archive:
+        entries = [entry for entry in archive.infolist() if entry.compress_type in kinds]
+        if sum(entry.file_size for entry in entries) > _ZIP_LIMIT_BYTES:
+            raise ValueError("too large a zip")
+        # With a length read() unpacks no more than that, whatever the zip holds.
+        return {entry.filename: archive.open(entry).read(entry.file_size + 1) for entry in entries}
+
+
+def _flat(image, mode):
+    """Return `image` upright, opaque, of 8 bits, and in `mode`: L or RGB."""
+    from PIL import Image, ImageOps
+
+    try:
+        if image.getexif().get(0x0112, 1) != 1:  # the orientation
+            image = ImageOps.exif_transpose(image)
+    except _DAMAGED:
+        pass  # what says how the camera was held is broken; the picture need not be
+    if image.mode[0] in "IF":
+        grey = np.asarray(image)
+        grey = np.nan_to_num(grey).clip(0, 255) if image.mode == "F" else grey.clip(0, 65535) >> 8
+        image = Image.fromarray(grey.astype(np.uint8))
+    elif image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _line(error):
+    """Return an error's text in one line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())[:300]
+
+
+def _complain(problem):
+    print(f"infer.py: {problem}", file=sys.stderr, flush=True)
+    return 2
+
+
+if __name__ == "__main__":
+    # A name is bytes to Linux; what it and the labels hold must not stop the work.
+    if sys.stdin:
+        sys.stdin.reconfigure(errors="surrogateescape")
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stdout.reconfigure(errors="backslashreplace")
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Examples for a model that is already there, to measure it on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfedge.data.arrays import load_npz
+from tfedge.data.dataset import Split
+from tfedge.data.listing import list_photos
+from tfedge.data.problems import Problems, plural
+from tfedge.errors import UserError
+from tfedge.paths import runner
+
+
+def examples(
+    place: Path, labels: tuple[str, ...], shape: tuple[int, ...], sizing: tuple[str, str]
+) -> Split:
+    """Read examples of known classes into memory.
+
+    Args:
+      place: A folder of <class>/*.jpg, or of test/<class>/*.jpg of which the test split is taken;
+        or an .npz with x_test and y_test, or x and y.
+      labels: The classes' names, in the order of their numbers.
+      shape: Of one input.
+      sizing: Pillow's filter and how photos of another shape are made to fit, for a folder.
+    """
+    if place.is_dir():
+        inside = place / "test"
+        return _photos(inside if inside.is_dir() else place, labels, shape, sizing)
+    return _arrays(place, labels, shape)
+
+
+def _photos(
+    folder: Path, labels: tuple[str, ...], shape: tuple[int, ...], sizing: tuple[str, str]
+) -> Split:
+    problems = Problems(folder)
+    infer = runner()
+    inputs, classes, unknown, unreadable = [], [], set(), []
+    for file in list_photos(folder).files:
+        label = file.name.split("/")[0]
+        if label not in labels:
+            unknown.add(label)
+            continue
+        try:
+            inputs.append(infer.read_image(str(folder / file.name), shape, *sizing))
+        except infer.ImageError as error:
+            unreadable.append(str(error))
+            continue
+        classes.append(labels.index(label))
+    if unknown:
+        problems.add(
+            f"folders that are no class of the model: it knows {', '.join(labels)}",
+            "name them as in training, or remove them",
+            names=sorted(unknown),
+        )
+    if unreadable:
+        problems.add(
+            f"{plural(len(unreadable), 'photo')} that cannot be read",
+            "replace or remove them",
+            names=unreadable,
+        )
+    problems.check()
+    if not inputs:
+        raise UserError(folder, "holds no photo", "write the folder that holds <class>/*.jpg")
+    return Split(np.stack(inputs), np.array(classes, np.int64))
+
+
+def _arrays(file: Path, labels: tuple[str, ...], shape: tuple[int, ...]) -> Split:
+    arrays = load_npz(file)
+    suffix = "_test" if "x_test" in arrays else ""
+    try:
+        inputs, answers = arrays[f"x{suffix}"], arrays[f"y{suffix}"]
+    except KeyError as missing:
+        fix = "write x_test and y_test, or x and y"
+        raise UserError(file, f"has no {missing}", fix) from None
+    if inputs.ndim == len(shape) and shape[-1] == 1:
+        inputs = inputs[..., None]
+    if inputs.shape[1:] != shape:
+        raise UserError(file, f"x holds {inputs.shape[1:]}, the model takes {shape}")
+    inputs = inputs if inputs.dtype == np.uint8 else inputs.astype(np.float32)
+    return Split(inputs, _numbers(answers, labels, file))
+
+
+def _numbers(
+    answers: npt.NDArray[Any], labels: tuple[str, ...], file: Path
+) -> npt.NDArray[np.int64]:
+    if answers.dtype.kind in "US":
+        known = {label: number for number, label in enumerate(labels)}
+        strange = sorted({str(answer) for answer in answers} - set(known))
+        if strange:
+            problem = f"y holds {strange[0]!r}, which is no class of the model"
+            raise UserError(file, problem, f"it knows {', '.join(labels)}")
+        return np.array([known[str(answer)] for answer in answers], np.int64)
+    if answers.size and not 0 <= answers.min() <= answers.max() < len(labels):
+        problem = f"y must be from 0 to {len(labels) - 1}, got {answers.min()} to {answers.max()}"
+        raise UserError(file, problem)
+    return answers.astype(np.int64)

@@ -1,0 +1,80 @@
+"""The one Keras that tfedge uses, and the one way it saves models.
+
+tfmot (pruning, QAT) works on Keras 2 only, which is `tf_keras` beside TensorFlow 2.16 and later.
+Every module, and every network in models/, takes `keras` from here, so that no object of one Keras
+meets the other.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from tfedge import paths
+from tfedge.errors import UserError
+
+__all__ = ["build", "keras", "load_model", "save_model", "seed_everything"]
+
+tf.get_logger().setLevel("ERROR")
+
+
+def build(
+    builder: Callable[..., Any], shape: tuple[int, ...], classes: int, options: dict[str, Any]
+) -> keras.Model:
+    """Call a user's builder and make sure that it gave a network for this data.
+
+    Args:
+      shape: Of one input, without the batch.
+      classes: How many logits the network must answer with.
+      options: The builder's own arguments.
+    """
+    keras.backend.clear_session()  # layer names count up: the same build must name them the same
+    model = builder(shape, classes, **options)
+    where = f"{getattr(builder, '__name__', builder)}()"
+    if not isinstance(model, keras.Model):
+        kind = f"{type(model).__module__}.{type(model).__qualname__}"
+        fix = "tfmot knows Keras 2 only: write `from tfedge.networks.backend import keras`"
+        raise UserError(where, f"must return a tf_keras.Model, got {kind}", fix)
+    if tuple(model.input_shape[1:]) != tuple(shape):
+        raise UserError(where, f"takes {model.input_shape[1:]}, but the data is {shape}")
+    if tuple(model.output_shape[1:]) != (classes,):
+        problem = f"answers with {model.output_shape[1:]}, but the data has {classes} classes"
+        raise UserError(where, problem, "end in Dense(classes), without softmax")
+    return model
+
+
+def save_model(model: keras.Model, file: Path) -> None:
+    """Write `model`, a QAT model too, to an .h5 file.
+
+    Not .keras: tfmot's QuantizeLayer does not come back from it ("expected 5 variables, but
+    received 3", tf_keras 2.21 and tfmot 0.8.1).
+    """
+    partial = file.with_name("." + file.name)
+    with warnings.catch_warnings(action="ignore"):  # "HDF5 is considered legacy"
+        model.save(partial, include_optimizer=False, save_format="h5")
+    paths.replace(file, partial.read_bytes())
+    partial.unlink()
+
+
+def load_model(file: Path) -> keras.Model:
+    """Read what `save_model` wrote; the model is not compiled."""
+    from tensorflow_model_optimization.quantization.keras import quantize_scope
+
+    with quantize_scope():
+        return keras.models.load_model(file, compile=False)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and TensorFlow, and hold TensorFlow to operations that repeat."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - a user's builder may use it
+    tf.random.set_seed(seed)
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()

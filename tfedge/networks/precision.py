@@ -1,0 +1,38 @@
+"""A network's twin that computes in another precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfedge.errors import UserError
+from tfedge.networks.backend import keras
+
+POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+def in_precision(model: keras.Model, precision: str) -> keras.Model:
+    """Return a functional twin of `model` that computes in `precision`; weights stay float32.
+
+    The twin starts with the model's weights and shares none.  Its answer is float32 whatever it
+    computes in, because a cross-entropy of bfloat16 logits has two decimal digits.
+
+    Args:
+      precision: A key of `POLICIES`.
+    """
+    policy = POLICIES[precision]
+
+    def retyped(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, keras.Model):
+            problem = f"layer {layer.name!r} is a network in a network"
+            raise UserError("precision", f"{problem}; {precision} needs a flat one")
+        config: dict[str, Any] = layer.get_config()
+        if not isinstance(layer, keras.layers.InputLayer):
+            config["dtype"] = policy
+        return type(layer).from_config(config)
+
+    twin = keras.models.clone_model(model, clone_function=retyped)
+    if precision != "float32":
+        answer = keras.layers.Activation("linear", dtype="float32", name="float32_logits")
+        twin = keras.Model(twin.inputs, answer(twin.outputs[0]), name=model.name)
+    twin.set_weights(model.get_weights())
+    return twin

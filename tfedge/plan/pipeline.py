@@ -1,0 +1,279 @@
+"""Read a pipeline file, plan it, build it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import time
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfedge import paths
+from tfedge.declarations import setting
+from tfedge.errors import UserError, did_you_mean
+from tfedge.plan import settings, sources, store
+from tfedge.plan.job import TFLITE, Job, Stage
+from tfedge.plan.refs import Ref
+from tfedge.plan.stages import STAGES
+from tfedge.progress import Progress
+from tfedge.report import ladder
+
+FRESH = "--fresh"
+RESERVED = ("data", "settings")
+
+
+@dataclass(frozen=True)
+class General:
+    """The [settings] table: what holds for the whole pipeline."""
+
+    seed: int = setting(0, "decides every random choice", low=0, high=2**31 - 1)
+    name: str = setting("", "of the folder and the file that are built; the pipeline file's own")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A pipeline file, checked: its refs exist, and its settings have their types and ranges."""
+
+    name: str
+    file: Path
+    source: sources.Source
+    seed: int
+    stages: dict[str, Stage]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage in its place.
+
+    Attributes:
+      folder: ``build/<pipeline>/<name>-<first 8 digits of the recipe's key>``.
+      inputs: The stage that each Input setting names.
+      recipe: Everything that decides what the stage makes.
+      why: The reason to run it; empty if `folder` is finished.
+    """
+
+    name: str
+    stage: Stage
+    folder: Path
+    inputs: dict[str, str]
+    recipe: dict[str, Any]
+    why: str
+
+    @property
+    def key(self) -> str:
+        """The recipe's hash, 64 hex digits."""
+        return store.key_of(self.recipe)
+
+
+def load(file: Path, changes: Sequence[str] = ()) -> Pipeline:
+    """Read `file`; every mistake in it is a UserError that names the table and the key.
+
+    Args:
+      changes: Settings that take the place of the file's, as ``stage.setting=value``.
+    """
+    try:
+        tables = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(file, getattr(error, "strerror", None) or str(error)) from None
+    for change in changes:
+        _change(tables, change)
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            fix = "every setting stands in a table: [data], [settings] or a stage's"
+            raise UserError(file, f"unknown setting {name!r}", fix)
+    general = _table(General, tables.pop("settings", {}), f"{file.name} [settings]", file)
+    if "data" not in tables:
+        raise UserError(file, "has no [data] table", 'write [data] with use = "folder"')
+    source = sources.read(tables.pop("data"), f"{file.name} [data]", file.parent)
+    stages: dict[str, Stage] = {}
+    for name, table in tables.items():
+        _check_name(name, file)
+        stages[name] = _stage(table, f"{file.name} [{name}]", file.parent, above=stages)
+    if not stages:
+        raise UserError(file, "has no stages", f"add a table with use = one of {', '.join(STAGES)}")
+    return Pipeline(general.name or file.stem, file, source, general.seed, stages)
+
+
+def plan(pipeline: Pipeline, root: Path, *, fresh: bool = False) -> list[Step]:
+    """Work out each stage's folder, and whether it must run, without running any.
+
+    A recipe holds the keys of its inputs' recipes, not hashes of their files.  So the whole plan is
+    known at once, and a training that never repeats bit for bit still has one name.
+    """
+    keys: dict[str, str] = {}
+    steps = []
+    data = pipeline.source.recipe(root)
+    for name, stage in pipeline.stages.items():
+        inputs = settings.inputs_of(stage)
+        upstream = {setting: keys[source] for setting, source in inputs.items()}
+        recipe = store.recipe_of(stage, upstream, data, pipeline.seed)
+        keys[name] = store.key_of(recipe)
+        folder = root / pipeline.name / f"{name}-{keys[name][:8]}"
+        finished = (folder / store.RECORD).is_file()
+        why = "" if finished else store.reasons(folder, inputs, recipe)
+        steps.append(Step(name, stage, folder, inputs, recipe, FRESH if fresh else why))
+    return steps
+
+
+def build(
+    pipeline: Pipeline,
+    root: Path,
+    progress: Progress,
+    *,
+    until: str = "",
+    fresh: bool = False,
+) -> list[Step]:
+    """Run what the plan says must run, in the order of the file, and write the report.
+
+    Args:
+      until: The last stage to run; all if empty.
+      fresh: Run every stage again, finished or not.
+    """
+    if until and until not in pipeline.stages:
+        fix = did_you_mean(until, pipeline.stages)
+        raise UserError("--until", f"{until!r} is no stage of {pipeline.file.name}", fix)
+    steps = []
+    data = None
+    with store.locked(root / pipeline.name):
+        for step in plan(pipeline, root, fresh=fresh):
+            steps.append(step)
+            if step.why:
+                progress.say(f"{step.name:12} runs   {step.why}")
+                data = data or pipeline.source.open(root, progress)
+                _run(step, pipeline, {s.name: s.folder for s in steps}, data, progress)
+            else:
+                progress.say(f"{step.name:12} kept   {step.folder}")
+            if step.name == until:
+                break
+        _publish(pipeline, root, steps)
+    return steps
+
+
+def report(pipeline: Pipeline, root: Path) -> dict[str, Any]:
+    """Gather the figures of every finished stage."""
+    return ladder.report_of(pipeline.name, _records(plan(pipeline, root)))
+
+
+def result(pipeline: Pipeline, root: Path) -> Path:
+    """Say where the pipeline's last .tflite is put."""
+    return root / pipeline.name / f"{pipeline.name}.tflite"
+
+
+def _run(
+    step: Step,
+    pipeline: Pipeline,
+    folders: Mapping[str, Path],
+    data: Any,
+    progress: Progress,
+) -> None:
+    record: dict[str, Any] = {"recipe": step.recipe, "versions": _versions()}
+    started = time.perf_counter()
+    if step.why == FRESH:
+        store.discard_partial(step.folder)
+    with store.finished(step.folder, record) as out:
+        job = Job(
+            name=step.name,
+            out=out,
+            scratch=out / store.SCRATCH,
+            inputs={setting: folders[source] for setting, source in step.inputs.items()},
+            data=data,
+            augment=pipeline.source.augmentations(),
+            seed=pipeline.seed,
+            progress=progress,
+            made_by={
+                "tfedge": importlib.metadata.version("tfedge"),
+                "pipeline": pipeline.name,
+                "stage": step.name,
+                "key": step.key,
+            },
+        )
+        record["figures"] = step.stage.run(job)
+        record["seconds"] = round(time.perf_counter() - started, 1)
+    progress.say(f"{step.name:12} done   {record['seconds']} s  {ladder.brief(record['figures'])}")
+
+
+def _publish(pipeline: Pipeline, root: Path, steps: Sequence[Step]) -> None:
+    """Put the last .tflite and the report where a user looks for them."""
+    for step in reversed(steps):
+        if getattr(step.stage, "makes", "") == "tflite":
+            paths.replace(result(pipeline, root), (step.folder / TFLITE).read_bytes())
+            break
+    report = ladder.report_of(pipeline.name, _records(steps))
+    folder = root / pipeline.name
+    paths.replace(folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    paths.replace(folder / "report.md", ladder.markdown(report))
+
+
+def _records(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
+    for step in steps:
+        file = step.folder / store.RECORD
+        if file.is_file():
+            record = json.loads(file.read_text("utf-8"))
+            use = next((use for use, kind in STAGES.items() if type(step.stage) is kind), "")
+            use = use or type(step.stage).__qualname__
+            yield {"name": step.name, "use": use, "key": step.key} | record
+
+
+def _versions() -> dict[str, str]:
+    names = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def _change(tables: dict[str, Any], change: str) -> None:
+    """Apply one --set."""
+    place, sign, text = change.partition("=")
+    table, dot, key = place.strip().partition(".")
+    if not (sign and dot and key):
+        raise UserError("--set", f"cannot read {change!r}", "write --set stage.setting=value")
+    if table not in tables and table not in RESERVED:
+        raise UserError("--set", f"there is no [{table}]", did_you_mean(table, [*tables, *RESERVED]))
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is text
+    tables.setdefault(table, {})[key] = value
+
+
+def _table(kind: type[Any], table: Any, where: str, file: Path) -> Any:
+    return settings.read(kind, table, where, file.parent)
+
+
+def _check_name(name: str, file: Path) -> None:
+    if not name.replace("_", "").replace("-", "").isalnum():
+        fix = "write letters, digits, - and _, because a folder gets this name"
+        raise UserError(f"{file.name} [{name}]", "is no name for a stage", fix)
+
+
+def _stage(table: dict[str, Any], where: str, folder: Path, above: dict[str, Stage]) -> Stage:
+    table = dict(table)
+    use = table.pop("use", None)
+    if isinstance(use, str) and ":" in use:
+        kind: Any = Ref.parse(use, folder, where).load()
+    elif isinstance(use, str) and use in STAGES:
+        kind = STAGES[use]
+    elif use is None:
+        raise UserError(where, "'use' is missing", did_you_mean("", STAGES))
+    else:
+        raise UserError(where, f"unknown stage {use!r}", did_you_mean(str(use), STAGES))
+    stage: Stage = settings.read(kind, table, where, folder)
+    if hasattr(stage, "check"):
+        stage.check(where)
+    for setting_, source in settings.inputs_of(stage).items():
+        if source not in above:
+            problem = f"{source!r} is not a stage above this one"
+            raise UserError(f"{where} {setting_}", problem, did_you_mean(source, above))
+    for setting_, wanted in settings.wanted(stage).items():
+        source = getattr(stage, setting_)
+        makes = getattr(above[source], "makes", wanted)
+        if makes != wanted:
+            words = {"network": "a Keras network", "tflite": "a .tflite"}
+            fits = [n for n, s in above.items() if getattr(s, "makes", wanted) == wanted]
+            raise UserError(
+                f"{where} {setting_}",
+                f"{source!r} makes {words[makes]}, not {words[wanted]}",
+                did_you_mean(source, fits),
+            )
+    return stage

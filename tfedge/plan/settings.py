@@ -1,0 +1,244 @@
+"""Turn a table of a pipeline file into a frozen dataclass, or say exactly what is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NewType, TypeVar, get_args, get_origin, get_type_hints
+
+from tfedge.errors import UserError, did_you_mean
+from tfedge.plan.refs import REQUIRED, Ref
+
+Input = NewType("Input", str)
+"""The name of an earlier stage, whose folder this stage reads."""
+
+Network = NewType("Network", str)
+"""An `Input` that must have made a Keras model."""
+
+Converted = NewType("Converted", str)
+"""An `Input` that must have made a .tflite."""
+
+INPUTS = (Input, Network, Converted)
+
+Options = NewType("Options", dict[str, Any])
+"""Settings that the stage hands on to the function which its only `Ref` names."""
+
+Names = NewType("Names", tuple[Any, ...])
+"""Words of `choices`, or refs to functions of the user's own."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One setting: what a table may hold under `name`.
+
+    Attributes:
+      kind: Its type; for one of a group's, the type in the group.
+      group: The field of the stage that holds the group; empty for a setting of the stage itself.
+      default: `dataclasses.MISSING` where the table must give it.
+    """
+
+    name: str
+    kind: Any
+    group: str
+    default: Any
+    metadata: Mapping[str, Any]
+
+
+def fields_of(kind: type) -> Iterator[Field]:
+    """Yield the settings of a stage, those of its groups in the place where the group stands.
+
+    A group is a field whose type is itself a dataclass: what several stages have in common.  The user
+    writes a group's settings into the stage's own table.  The stage's default
+    for the group gives the defaults of its settings.
+    """
+    types = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if types[field.name] is Options or field.metadata.get("hidden"):
+            continue
+        if _is_group(types[field.name]):
+            for inner in fields_of(types[field.name]):
+                default = getattr(field.default, inner.name)
+                yield dataclasses.replace(inner, group=field.name, default=default)
+            continue
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        yield Field(field.name, types[field.name], "", default, field.metadata)
+
+
+def read(kind: type[T], table: Mapping[str, Any], where: str, folder: Path) -> T:
+    """Build a `kind` from `table`; every mistake is a UserError that names the key.
+
+    Args:
+      where: The file and the table, for messages.
+      folder: Where relative refs start.
+    """
+    fields = {field.name: field for field in fields_of(kind)}
+    own = {key: value for key, value in table.items() if key in fields}
+    for key, field in fields.items():
+        if field.default is dataclasses.MISSING and key not in own:
+            raise UserError(where, f"{key!r} is missing", field.metadata.get("help", ""))
+    types = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = {
+        name: {} for name, inner in types.items() if _is_group(inner)
+    }
+    for key, value in own.items():
+        field = fields[key]
+        place = groups[field.group] if field.group else values
+        place[key] = _checked(field, value, f"{where} {key}", folder)
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values |= {name: dataclasses.replace(defaults[name], **own) for name, own in groups.items()}
+    rest = {key: value for key, value in table.items() if key not in fields}
+    for name, inner in types.items():
+        if inner is Options:
+            values[name] = _options(rest, values, fields, where)
+            rest = {}
+    for key in rest:
+        raise UserError(where, f"unknown setting {key!r}", did_you_mean(key, fields))
+    return kind(**values)
+
+
+def plain(stage: Any) -> dict[str, Any]:
+    """List a stage's settings as JSON values, defaults included, refs with their file's hash."""
+    values: dict[str, Any] = {}
+    types = get_type_hints(type(stage))
+    for field in dataclasses.fields(stage):
+        value = getattr(stage, field.name)
+        if dataclasses.is_dataclass(value) and not isinstance(value, Ref):
+            values |= plain(value)
+        elif types[field.name] is Options:
+            values |= value
+        else:
+            values[field.name] = _plain_value(value)
+    return values
+
+
+def inputs_of(stage: object) -> dict[str, str]:
+    """Map each of the stage's Input settings that is given to the stage that it names."""
+    names = sorted(input_names(type(stage)))
+    return {key: getattr(stage, key) for key in names if getattr(stage, key)}
+
+
+def input_names(kind: type) -> set[str]:
+    """Name the settings that hold an earlier stage's name."""
+    return {key for key, type_ in get_type_hints(kind).items() if type_ in INPUTS}
+
+
+def wanted(stage: object) -> dict[str, str]:
+    """Map each given Input setting to what its stage must have made, where that matters."""
+    types = get_type_hints(type(stage))
+    made = {Network: "network", Converted: "tflite"}
+    return {key: made[types[key]] for key in inputs_of(stage) if types[key] in made}
+
+
+def _is_group(kind: Any) -> bool:
+    return dataclasses.is_dataclass(kind) and kind is not Ref
+
+
+def _plain_value(value: Any) -> Any:
+    if isinstance(value, Ref):
+        return {"ref": value.text, "file": value.fingerprint()}
+    if isinstance(value, tuple):
+        return [_plain_value(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def _checked(field: Field, value: Any, where: str, folder: Path) -> Any:
+    value = _convert(field.kind, value, where, folder, field.metadata.get("choices", ()))
+    choices = field.metadata.get("choices", ())
+    if choices and isinstance(value, str) and value not in choices:
+        raise UserError(
+            where, f"must be one of {', '.join(choices)}, got {value!r}", did_you_mean(value, choices)
+        )
+    low, high = (field.metadata.get(end) for end in ("low", "high"))
+    numbers = value.values() if isinstance(value, dict) else value
+    for number in numbers if isinstance(value, (tuple, dict)) else (value,):
+        if isinstance(number, str) or not isinstance(number, (int, float)):
+            continue
+        too_small = low is not None and not number >= low  # so that nan is refused
+        if too_small or (high is not None and not number <= high) or not math.isfinite(number):
+            raise UserError(where, f"must be from {low} to {high}, got {number}")
+    return value
+
+
+def _convert(kind: Any, value: Any, where: str, folder: Path, choices: tuple[str, ...]) -> Any:
+    if kind is Names:
+        items = _convert(tuple[str, ...], value, where, folder, ())
+        return tuple(_named(item, where, folder, choices) for item in items)
+    if get_origin(kind) is tuple:
+        inner, *rest = get_args(kind)
+        if not isinstance(value, (list, tuple)):
+            raise UserError(where, f"expected a list of {_word(inner)}, got {value!r}")
+        if rest != [...] and len(value) != 1 + len(rest):
+            raise UserError(where, f"expected {1 + len(rest)} of {_word(inner)}, got {value!r}")
+        return tuple(_convert(inner, item, where, folder, ()) for item in value)
+    if get_origin(kind) is dict:
+        if not isinstance(value, dict):
+            raise UserError(where, f"expected a table, got {value!r}", 'write { "name" = value }')
+        inner = get_args(kind)[1]
+        return {key: _convert(inner, item, where, folder, ()) for key, item in value.items()}
+    plain_kind = str if kind in (*INPUTS, Ref, Path) else kind
+    if plain_kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not plain_kind:  # not isinstance: True must not pass for the integer 1
+        raise UserError(where, f"expected {_word(kind)}, got {value!r}")
+    if kind is Path:
+        return folder / Path(value).expanduser()
+    return Ref.parse(value, folder, where) if kind is Ref else value
+
+
+def _named(word: str, where: str, folder: Path, choices: tuple[str, ...]) -> str | Ref:
+    if ":" in word:
+        return Ref.parse(word, folder, where)
+    if word not in choices:
+        raise UserError(where, f"unknown name {word!r}", did_you_mean(word, choices))
+    return word
+
+
+def _word(kind: Any) -> str:
+    words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+    words |= {Ref: "path.py:name", Path: "a path", **dict.fromkeys(INPUTS, "a stage's name")}
+    return words.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def _options(
+    table: Mapping[str, Any], values: Mapping[str, Any], fields: Mapping[str, Field], where: str
+) -> dict[str, Any]:
+    """Check the settings that go on to a function against its signature, read from its source."""
+    (ref,) = [value for value in values.values() if isinstance(value, Ref)]
+    skip = fields[next(key for key, value in values.items() if value is ref)].metadata
+    parameters = ref.parameters(skip.get("given", 0))
+    if parameters is None:
+        return dict(table)
+    for key, value in table.items():
+        if key not in parameters:
+            known = [*fields, *parameters]
+            problem = f"unknown setting {key!r}, and {ref.text} takes no such argument"
+            raise UserError(where, problem, did_you_mean(key, known))
+        _check_like(parameters[key], value, f"{where} {key}")
+    for key, default in parameters.items():
+        if default is REQUIRED and key not in table:
+            raise UserError(where, f"{key!r} is missing", f"{ref.text} needs it")
+    defaults = {key: value for key, value in parameters.items() if value not in (REQUIRED, None)}
+    return {**defaults, **table}
+
+
+def _check_like(default: Any, value: Any, where: str) -> None:
+    """Refuse a value of another type than the parameter's default has."""
+    if default is REQUIRED or default is None:
+        return
+    allowed: tuple[type, ...] = (type(default),)
+    if isinstance(default, (list, tuple)):
+        allowed = (list, tuple)
+    if type(default) is float:
+        allowed = (int, float)
+    if type(value) not in allowed:
+        raise UserError(where, f"expected {_word(type(default))}, got {value!r}")

@@ -1,0 +1,278 @@
+"""Every stage that a pipeline can use, with its settings: this file is the reference manual.
+
+A stage is a frozen dataclass.  Its fields are the settings of its table in the pipeline file, so
+all tables are checked before the first stage runs; `run` hands them to the function that does the
+work.  That function's module is imported inside `run`, because reading a pipeline must not cost the
+seconds that TensorFlow takes to import.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from tfedge.declarations import required, setting
+from tfedge.errors import UserError
+from tfedge.plan.job import MODEL, TFLITE, Job, file_figures
+from tfedge.plan.refs import Ref
+from tfedge.plan.settings import Converted, Network, Options
+from tfedge.training.course import Course
+
+PRECISION = setting(
+    "float32",
+    "of the arithmetic; bfloat16 is faster where the processor has AMX",
+    choices=("float32", "bfloat16"),
+)
+
+IN_LADDER = ("accuracy", "accuracy_low", "accuracy_high", "count", "split", "host_ms_p50")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a network on the labels."""
+
+    version: ClassVar[int] = 1
+    makes: ClassVar[str] = "network"
+
+    model: Ref = required("function (input shape, classes) that builds the network", given=2)
+    options: Options = field(default_factory=lambda: Options({}))
+    course: Course = field(default=Course())
+    precision: str = PRECISION
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.networks.precision import in_precision
+        from tfedge.training.fitting import fit, tune_figures
+
+        network = job.construct(self.model, self.options)
+        twin = in_precision(network, self.precision) if self.precision != "float32" else network
+        history = fit(twin, self.course, job.session())
+        network.set_weights(twin.get_weights())
+        job.save(network)
+        figures = tune_figures(network, job.data) | job.network_figures(network)
+        return figures | {"epochs": len(history), "history": history}
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Train a small network to answer as a trained one does."""
+
+    version: ClassVar[int] = 1
+    makes: ClassVar[str] = "network"
+
+    teacher: Network = required("stage whose network teaches")
+    model: Ref = required("function (input shape, classes) that builds the student", given=2)
+    options: Options = field(default_factory=lambda: Options({}))
+    temperature: float = setting(
+        4.0, "softens both answers; 1 leaves them as they are", low=0.1, high=100
+    )
+    alpha: float = setting(
+        0.1, "share of the labels' loss; the teacher's is the rest", low=0, high=1
+    )
+    hints: dict[str, str] = setting(
+        {}, "the student's layers that follow one of the teacher's: { student = teacher }"
+    )
+    hint_weight: float = setting(1.0, "of the hints' loss beside the others", low=0, high=1e6)
+    course: Course = field(default=Course())
+    precision: str = PRECISION
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.networks.precision import in_precision
+        from tfedge.training.distillation import Distiller, match_features, teacher_of
+        from tfedge.training.fitting import fit, tune_figures
+
+        teacher, student = job.load("teacher"), job.construct(self.model, self.options)
+        channels = match_features(student, teacher, self.hints, f"[{job.name}] hints")
+        twin = student
+        if self.precision != "float32":
+            twin, teacher = (in_precision(model, self.precision) for model in (student, teacher))
+        distiller = Distiller(
+            twin,
+            teacher_of(teacher, list(self.hints.values())),
+            temperature=self.temperature,
+            alpha=self.alpha,
+            hints=channels,
+            hint_weight=self.hint_weight,
+        )
+        history = fit(distiller, self.course, job.session())
+        student.set_weights(twin.get_weights())
+        job.save(student)
+        figures = tune_figures(student, job.data) | job.network_figures(student)
+        return figures | {"epochs": len(history), "history": history}
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Turn the smallest weights into zeros while training goes on.
+
+    Makes the zipped file smaller.  It makes nothing faster in int8, because no TFLite kernel for
+    int8 skips zeros.
+    """
+
+    version: ClassVar[int] = 1
+    makes: ClassVar[str] = "network"
+
+    of: Network = required("stage whose network is pruned")
+    sparsity: float = setting(0.5, "fraction of a layer's weights to end as zeros", low=0, high=0.99)
+    ramp: str = setting(
+        "polynomial", "how the zeros come: along a cubic, or all at once", choices=("polynomial", "constant")
+    )
+    begin: float = setting(0.0, "when pruning begins, as a share of the epochs", low=0, high=1)
+    end: float = setting(0.6, "when the last weight falls, as a share of the epochs", low=0, high=1)
+    every: int = setting(0, "steps between two prunings; 0 for 20 in all", low=0, high=100_000)
+    pattern: str = setting(
+        "free",
+        "weights that fall together: any, two of each four, or whole blocks",
+        choices=("free", "2:4", "block"),
+    )
+    block: tuple[int, int] = setting((1, 4), "a block's inputs and outputs", low=1, high=64)
+    layers: dict[str, float] = setting(
+        {}, 'other fractions by layer name, such as { "conv_1" = 0, "block_*" = 0.8 }', low=0, high=0.99
+    )
+    course: Course = field(default=Course(epochs=10, rate=3e-4))
+
+    def check(self, where: str) -> None:
+        """Refuse settings that contradict one another."""
+        half = 0.5
+        if self.pattern == "2:4" and self.sparsity != half:
+            raise UserError(f"{where} sparsity", f"2:4 is 0.5 by its nature, got {self.sparsity}")
+        if self.begin > self.end:
+            raise UserError(f"{where} begin", f"must be at most end, {self.end}, got {self.begin}")
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.training import pruning
+        from tfedge.training.fitting import fit, tune_figures
+
+        network = job.load("of")
+        schedule = pruning.Schedule.over(
+            self.course, job.data, (self.begin, self.end), kind=self.ramp, every=self.every
+        )
+        pattern = pruning.Pattern(self.pattern, self.block)
+        session = job.session()
+        wrapped = pruning.with_pruning(network, self.sparsity, schedule, pattern, self.layers)
+        history = fit(
+            wrapped,
+            self.course,
+            session,
+            callbacks=[pruning.pruning_step()],
+            best_from=schedule.first_epoch,
+        )
+        pruned = pruning.without_pruning(wrapped)
+        job.save(pruned)
+        notes = ["zeros shorten the zipped file; int8 inference is no faster for them"]
+        if self.pattern == "block" and (free := pruning.without_blocks(network)):
+            notes.append(f"tfmot forms no blocks in {', '.join(free)}: single weights fell there")
+        return (
+            tune_figures(pruned, job.data)
+            | job.network_figures(pruned)
+            | {"sparsity": pruning.sparsity_of(pruned), "zeros": pruning.zeros(pruned)}
+            | {"epochs": len(history), "history": history, "notes": notes}
+        )
+
+
+@dataclass(frozen=True)
+class Qat:
+    """Train on with 8-bit weights and activations, so that int8 costs little accuracy."""
+
+    version: ClassVar[int] = 1
+    makes: ClassVar[str] = "network"
+
+    of: Network = required("stage whose network is trained on; its zeros are kept")
+    leave: tuple[str, ...] = setting((), "layers, by name, that are not trained in 8 bits")
+    calibrate: int = setting(200, "tune inputs that set the first ranges", low=1, high=100_000)
+    course: Course = field(default=Course(epochs=5, rate=1e-4))
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.data.sampling import calibration
+        from tfedge.training.fitting import fit, tune_figures
+        from tfedge.training.pruning import sparsity_of
+        from tfedge.training.quantization import float_twin, left_alone, quantization_aware
+
+        network = job.load("of")
+        session = job.session()
+        samples = calibration(job.data, self.calibrate)
+        aware = quantization_aware(network, samples, job.data.limits(), self.leave)
+        history = fit(aware, self.course, session)
+        job.save(aware)
+        learned = float_twin(aware, network)
+        left = left_alone(network, self.leave)
+        return (
+            tune_figures(aware, job.data)
+            | job.network_figures(learned)
+            | {"sparsity": sparsity_of(learned), "left_in_float": left}
+            | {"epochs": len(history), "history": history}
+            | {"notes": [f"{name} trained in float: {why}" for name, why in left.items()]}
+        )
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Turn a network into a full-int8 .tflite that carries its card."""
+
+    version: ClassVar[int] = 1
+    makes: ClassVar[str] = "tflite"
+
+    of: Network = required("stage whose network is converted")
+    calibrate: int = setting(
+        200, "tune inputs that set the activations' ranges", low=1, high=100_000
+    )
+    golden: int = setting(2, "inputs kept in the file with their answers", low=0, high=16)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.data.sampling import calibration
+        from tfedge.tflite.conversion import to_int8
+        from tfedge.tflite.evaluation import evaluate
+        from tfedge.tflite.packing import pack, with_measured
+
+        data = job.data
+        model = to_int8(job.load("of"), calibration(data, self.calibrate), data.limits())
+        file = job.out / TFLITE
+        file.write_bytes(pack(model, data, job.made_by, golden=self.golden))
+        measured = evaluate(file, data.tune, data.labels, "tune", job.progress)
+        content = with_measured(file.read_bytes(), measured, file)
+        file.write_bytes(content)
+        shutil.copyfile(job.inputs["of"] / MODEL, job.out / MODEL)
+        return file_figures(content, job.name) | {name: measured[name] for name in IN_LADDER}
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a .tflite on the test split, by the board's own script."""
+
+    version: ClassVar[int] = 1
+    makes: ClassVar[str] = "tflite"
+
+    of: Converted = required("stage whose .tflite is measured")
+    against: Network = setting(
+        "", "stage whose network its answers are compared with; the one it was converted from"
+    )
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.networks.backend import load_model
+        from tfedge.tflite.evaluation import evaluate
+        from tfedge.tflite.packing import with_measured
+        from tfedge.training.fitting import logits_of
+
+        data = job.data
+        reference = job.inputs.get("against", job.inputs["of"]) / MODEL
+        answers = logits_of(load_model(reference), data, data.test)
+        file = job.inputs["of"] / TFLITE
+        test = evaluate(
+            file, data.test, data.labels, "test", job.progress, reference=answers.argmax(axis=-1)
+        )
+        content = with_measured(file.read_bytes(), test, file)
+        (job.out / TFLITE).write_bytes(content)
+        shutil.copyfile(job.inputs["of"] / MODEL, job.out / MODEL)
+        own = {name: test[name] for name in (*IN_LADDER, "agreement")}
+        return file_figures(content, job.name) | own | {"test": test}
+
+
+STAGES: dict[str, type] = {
+    "train": Train,
+    "distill": Distill,
+    "prune": Prune,
+    "qat": Qat,
+    "convert": Convert,
+    "evaluate": Evaluate,
+}
+"""What `use` may say in a pipeline file, besides a ``path.py:Class`` of the user's own."""

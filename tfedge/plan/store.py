@@ -1,0 +1,139 @@
+"""Folders of finished stages, found again by the hash of everything that made them."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import inspect
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tfedge import paths
+from tfedge.errors import UserError
+from tfedge.plan.settings import input_names, plain
+
+RECORD = "stage.json"
+SCRATCH = "scratch"
+OWN_STAGES = "tfedge.plan.stages"
+
+
+def recipe_of(stage: Any, inputs: Mapping[str, str], data: Any, seed: int) -> dict[str, Any]:
+    """List everything that decides what `stage` makes, as plain JSON values.
+
+    Defaults are written out: a later tfedge that changes one re-runs the stages that relied on it.
+
+    Args:
+      inputs: For each Input setting, the key of the recipe that makes it.
+      data: What stands for the data, as JSON.
+    """
+    # Which stage an input names is in `inputs` by its key: a stage may be renamed.
+    settings = {name: value for name, value in plain(stage).items() if name not in input_names(type(stage))}
+    return {
+        "stage": type(stage).__qualname__,
+        "code": _code_of(type(stage)),
+        "settings": settings,
+        "inputs": dict(inputs),
+        "data": data,
+        "seed": seed,
+    }
+
+
+def _code_of(kind: Any) -> str | int:
+    """Return the version of one of tfedge's own stages; hash the file of a user's."""
+    if kind.__module__ == OWN_STAGES:
+        return int(kind.version)
+    return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
+
+
+def key_of(recipe: Mapping[str, Any]) -> str:
+    """Hash a recipe; 64 hex digits."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def changes(old: Any, new: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Yield the path, the old and the new value of each place where two recipes differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted({*old, *new}):
+            yield from changes(old.get(name), new.get(name), *path, name)
+    elif old != new:
+        yield path, old, new
+
+
+def reasons(folder: Path, inputs: Mapping[str, str], recipe: Mapping[str, Any]) -> str:
+    """Say how `recipe` differs from that of the newest finished folder of the same stage."""
+    name = folder.name.rpartition("-")[0]
+    records = list(folder.parent.glob(f"{name}-????????/{RECORD}"))
+    if folder.with_name(folder.name + ".partial").is_dir():
+        return "not finished"
+    if not records:
+        return "not built yet"
+    newest = max(records, key=lambda record: record.stat().st_mtime)
+    old = json.loads(newest.read_text("utf-8"))["recipe"]
+    said = [_reason(path, before, now, inputs) for path, before, now in changes(old, recipe)]
+    return ", ".join(dict.fromkeys(said))
+
+
+def _reason(path: tuple[str, ...], old: Any, new: Any, inputs: Mapping[str, str]) -> str:
+    match path:
+        case ("inputs", setting):
+            return f"{inputs.get(setting, setting)} changed"
+        case ("settings", setting, "file"):
+            return f"the file of {setting} changed"
+        case ("settings" | "data", name, "ref"):
+            return f"{name} {old} -> {new}"
+        case ("settings", *names):
+            return f"{names[0]} {_short(old)} -> {_short(new)}"
+        case ("data", "fingerprint"):
+            return "the data changed"
+        case ("data", *names):
+            return f"data's {names[0]} {_short(old)} -> {_short(new)}" if names else "data changed"
+        case _:
+            return f"{path[0]} changed"
+
+
+def _short(value: Any) -> str:
+    return "unset" if value is None else json.dumps(value, ensure_ascii=False).strip('"')
+
+
+@contextmanager
+def finished(folder: Path, record: Mapping[str, Any]) -> Iterator[Path]:
+    """Give a folder to fill; it gets its name and its record only if nothing raised.
+
+    Until then it is called ``<folder>.partial``, and is found again by the next try, so that a long
+    training can go on from the backup in its scratch folder.  A finished folder that already has
+    the name is replaced.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    yield partial
+    shutil.rmtree(partial / SCRATCH, ignore_errors=True)
+    paths.replace(partial / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def discard_partial(folder: Path) -> None:
+    """Forget what an interrupted run left for `folder`."""
+    shutil.rmtree(folder.with_name(folder.name + ".partial"), ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other builds of the same pipeline out of `folder` until done, also after a crash."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fix = "wait for it to end, or give this one a --build-dir of its own"
+            raise UserError(folder, "another build is at work here", fix) from None
+        yield

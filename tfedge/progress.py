@@ -1,0 +1,104 @@
+"""How work tells of its progress: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Advance(Protocol):
+    """Say how much is done in all, a few words on how it goes, and the total if it was not known."""
+
+    def __call__(self, done: int, words: str, total: int | None = None) -> None: ...
+
+
+QUIET_S = 10.0
+
+
+class Progress(Protocol):
+    """What a stage is handed to report with."""
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+
+    def bar(self, label: str, total: int) -> _Bar:
+        """Open a bar of `total` steps."""
+
+
+class _Bar(Protocol):
+    def __enter__(self) -> Advance: ...
+    def __exit__(self, *stopped: object) -> bool | None: ...
+
+
+class Silent:
+    """Reports nothing; for callers in Python."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Advance]:
+        yield lambda done, words, total=None: None  # noqa: ARG005
+
+
+class Lines:
+    """Writes plain lines on stderr; of a bar, at most one every ten seconds."""
+
+    def say(self, text: str) -> None:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Advance]:
+        last, whole = time.monotonic(), total
+
+        def advance(done: int, words: str, total: int | None = None) -> None:
+            nonlocal last, whole
+            now, whole = time.monotonic(), total or whole
+            if now - last >= QUIET_S:
+                last = now
+                self.say(f"{label}  {done:,} of {whole:,}  {words}".rstrip())
+
+        yield advance
+
+
+class Bars:
+    """Draws rich's bars on a terminal, with the time that is left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Advance]:
+        from rich import progress as rich_progress
+
+        columns = (
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(bar_width=24),
+            rich_progress.MofNCompleteColumn(),
+            rich_progress.TextColumn("{task.fields[words]}"),
+            rich_progress.TimeRemainingColumn(),
+        )
+        with rich_progress.Progress(*columns, console=self._console, transient=True) as bars:
+            task = bars.add_task(label, total=total, words="")
+            yield lambda done, words, total=None: bars.update(
+                task, completed=done, words=words, total=total
+            )
+
+
+def terminal() -> Progress:
+    """Return bars if stderr is a terminal, lines otherwise."""
+    if not sys.stderr.isatty():
+        return Lines()
+    from rich.console import Console
+
+    return Bars(Console(stderr=True))

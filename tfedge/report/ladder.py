@@ -1,0 +1,164 @@
+"""The ladder: one row a stage, from the first network to the file for the board."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+COLUMNS = {
+    "name": "stage",
+    "use": "use",
+    "accuracy": "accuracy",
+    "split": "on",
+    "parameters": "parameters",
+    "macs": "MACs",
+    "raw_bytes": "bytes",
+    "zipped_bytes": "zipped",
+    "sparsity": "zeros",
+    "host_ms_p50": "host ms",
+    "seconds": "seconds",
+}
+"""The figures of a row, in their order, with the words above their column."""
+
+LEFT_OUT = ("history", "zeros", "test", "notes", "left_in_float", "epochs", "count")
+
+
+def report_of(pipeline: str, records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Join the records of finished stages into a report, as JSON values.
+
+    A figure that was not measured is absent.  ``test`` is what the last `evaluate` found.
+    """
+    records = list(records)
+    report: dict[str, Any] = {"pipeline": pipeline, "stages": []}
+    for record in records:
+        own = {name: record[name] for name in ("name", "use", "key", "seconds")}
+        figures = {k: v for k, v in record["figures"].items() if k not in ("test", "history")}
+        report["stages"].append(own | figures)
+        if "test" in record["figures"]:
+            report["test"] = record["figures"]["test"]
+    if records:
+        report["versions"] = records[-1]["versions"]
+    return report
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """Lay the ladder out for a terminal, with what was gained as the last line."""
+    head, *rows = _cells(report)
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    text = (1, 0, 3)  # names and words stand left, numbers right
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i in text else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (head, *rows)
+    ]
+    return "\n".join([*lines, *_notes(report), "", gained(report)])
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Write the ladder as a Markdown page."""
+    head, *rows = _cells(report)
+    lines = [f"# {report['pipeline']}", ""]
+    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    lines += ["", *(f"- {note.strip()}" for note in _notes(report)), "", gained(report), ""]
+    if "test" in report:
+        lines += _test(report["test"])
+    return "\n".join(lines)
+
+
+def gained(report: Mapping[str, Any]) -> str:
+    """Say in one line what the last stage gained and lost against the first."""
+    stages = report["stages"]
+    if len(stages) < 2:  # noqa: PLR2004 - there is nothing to compare
+        return "One stage has no other to be compared with."
+    first, last = stages[0], stages[-1]
+    parts = []
+    for name, word in (("raw_bytes", "bytes"), ("zipped_bytes", "zipped bytes"), ("macs", "MACs")):
+        if first.get(name) and name in last:
+            parts.append(f"{word} {100 * (last[name] / first[name] - 1):+.1f} %")
+    same = [stage for stage in stages if stage.get("split") == first.get("split")]
+    if "accuracy" in first and len(same) > 1:
+        change = 100 * (same[-1]["accuracy"] - first["accuracy"])
+        parts.append(f"accuracy {change:+.2f} points on {first['split']} ({same[-1]['name']})")
+    if "test" in report:
+        parts.append(f"test accuracy {interval(report['test'])}")
+    return f"{last['name']} against {first['name']}: " + ", ".join(parts)
+
+
+def interval(figures: Mapping[str, Any]) -> str:
+    """Write an accuracy with its 95 % interval, in percent."""
+    low, high = figures["accuracy_low"], figures["accuracy_high"]
+    return f"{100 * figures['accuracy']:.2f} % ({100 * low:.2f} to {100 * high:.2f})"
+
+
+def evaluation(test: Mapping[str, Any]) -> str:
+    """Lay out what an evaluation found, for a terminal."""
+    lines = [f"accuracy   {interval(test)}, {test['count']:,} inputs of {test['split']}"]
+    if "agreement" in test:
+        lines.append(f"agreement  {100 * test['agreement']:.2f} % with the float network")
+    lines.append(f"host ms    p50 {test['host_ms_p50']}, p90 {test['host_ms_p90']} an input")
+    lines.append(f"runtime    {test['runtime']}")
+    labels = list(test["per_class"])
+    width = max(map(len, labels))
+    lines += ["", "accuracy by class, and what was answered instead"]
+    names = test["labels"] if "labels" in test else labels
+    for label, share in test["per_class"].items():
+        row = test["confusion"][names.index(label)]
+        wrong = sorted(
+            ((n, other) for n, other in zip(row, names, strict=True) if n and other != label),
+            reverse=True,
+        )
+        words = ", ".join(f"{other} {n}" for n, other in wrong[:3])
+        lines.append(f"  {label.ljust(width)}  {100 * share:6.2f} %  {words}".rstrip())
+    return "\n".join(lines)
+
+
+def brief(figures: Mapping[str, Any]) -> str:
+    """Name a stage's plain numbers on one line."""
+    return "  ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value:,}"
+        for name, value in figures.items()
+        if isinstance(value, (int, float)) and name not in LEFT_OUT
+    )
+
+
+def _cells(report: Mapping[str, Any]) -> list[list[str]]:
+    shown = [name for name in COLUMNS if any(name in stage for stage in report["stages"])]
+    rows = [[_cell(name, stage) for name in shown] for stage in report["stages"]]
+    return [[COLUMNS[name] for name in shown], *rows]
+
+
+def _cell(name: str, stage: Mapping[str, Any]) -> str:
+    if name not in stage:
+        return ""
+    value = stage[name]
+    if name == "accuracy":
+        low, high = stage["accuracy_low"], stage["accuracy_high"]
+        return f"{100 * value:.2f} % ({100 * low:.1f}-{100 * high:.1f})"
+    if name == "sparsity":
+        return f"{100 * value:.1f} %"
+    if name == "seconds":
+        return f"{value:.1f}"
+    if name == "host_ms_p50":
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _notes(report: Mapping[str, Any]) -> list[str]:
+    return [
+        f"  {stage['name']}: {note}" for stage in report["stages"] for note in stage.get("notes", ())
+    ]
+
+
+def _test(test: Mapping[str, Any]) -> list[str]:
+    labels: Sequence[str] = list(test["labels"])
+    lines = ["## Test split", "", f"Accuracy {interval(test)} of {test['count']:,} inputs."]
+    if "agreement" in test:
+        lines += [f"Agreement with the float network {100 * test['agreement']:.2f} %."]
+    lines += ["", "| true \\ answered | " + " | ".join(labels) + " |"]
+    lines += ["|---|" + "---:|" * len(labels)]
+    for label, row in zip(labels, test["confusion"], strict=True):
+        lines.append(f"| {label} | " + " | ".join(map(str, row)) + " |")
+    return [*lines, ""]

@@ -1,0 +1,180 @@
+"""Fit a model in the same way in every stage that trains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfedge.data.dataset import Data, Split
+from tfedge.errors import UserError, did_you_mean
+from tfedge.figures import accuracy_figures
+from tfedge.networks.backend import keras
+from tfedge.progress import Advance, Progress
+from tfedge.training.batches import evaluation_batches, steps_per_epoch, training_batches
+from tfedge.training.course import Course
+from tfedge.training.keeper import Keeper
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a training works with.
+
+    Attributes:
+      label: Names the training in progress lines.
+      augment: See `training_batches`.
+      seed: Decides the order of the inputs and their augmentation.
+      scratch: Where each epoch's state is saved; a fit that finds one there goes on from it.
+    """
+
+    label: str
+    data: Data
+    augment: Sequence[str | Callable[..., Any]]
+    seed: int
+    scratch: Path
+    progress: Progress
+
+
+def fit(
+    model: keras.Model,
+    course: Course,
+    session: Session,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    best_from: int = 0,
+) -> list[dict[str, float]]:
+    """Train `model` in place and return its history, a row an epoch.
+
+    Args:
+      callbacks: Of the caller's, such as tfmot's pruning step.
+      best_from: The first epoch whose weights may be kept as the best.
+    """
+    data = session.data
+    steps = steps_per_epoch(data, course.batch)
+    loss = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=course.label_smoothing
+    )
+    model.compile(_optimizer(course, steps), loss, metrics=["accuracy"])
+    keeper = Keeper(session.scratch / "fit", patience=course.patience, first=best_from)
+    first = keeper.resume(model)
+    if first:
+        session.progress.say(f"{session.label:12} goes on after epoch {first}")
+    if first < course.epochs and not keeper.spent:
+        batches = training_batches(
+            data,
+            session.augment,
+            batch=course.batch,
+            seed=session.seed,
+            first_epoch=first,
+            epochs=course.epochs,
+        )
+        meter = _Meter(session, course, first)
+        with session.progress.bar(session.label, (course.epochs - first) * steps) as meter.advance:
+            model.fit(
+                batches,
+                epochs=course.epochs,
+                initial_epoch=first,
+                steps_per_epoch=steps,
+                validation_data=evaluation_batches(data, data.tune),
+                class_weight=_class_weights(course, data),
+                callbacks=[*callbacks, keeper, meter],
+                verbose=0,
+            )
+    if course.keep == "best":
+        keeper.restore_best(model)
+    return keeper.history
+
+
+def logits_of(model: keras.Model, data: Data, split: Split) -> np.ndarray:
+    """Return what `model` answers to each input of a split, float32 [count, classes]."""
+    answer = tf.function(lambda inputs: model(inputs, training=False))
+    parts = [answer(inputs).numpy() for inputs, _ in evaluation_batches(data, split)]
+    return np.concatenate(parts)
+
+
+def tune_figures(model: keras.Model, data: Data) -> dict[str, Any]:
+    """Measure accuracy on the tune split."""
+    right = logits_of(model, data, data.tune).argmax(axis=-1) == data.tune.classes
+    return accuracy_figures(int(right.sum()), len(right), "tune")
+
+
+class _WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Rise from 0 in a straight line, then follow another schedule."""
+
+    def __init__(self, steps: int, then: Callable[[tf.Tensor], tf.Tensor]) -> None:
+        self.steps = steps
+        self.then = then
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        step = tf.cast(step, tf.float32)
+        rising = self.then(tf.constant(0.0)) * (step + 1) / self.steps
+        return tf.where(step < self.steps, rising, self.then(tf.maximum(step - self.steps, 0.0)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"steps": self.steps, "then": self.then}
+
+
+def _optimizer(course: Course, steps: int) -> keras.optimizers.Optimizer:
+    rising = round(course.warmup * steps)
+    rate: Any = course.rate
+    if course.schedule == "cosine":
+        falling = max(1, course.epochs * steps - rising)
+        rate = keras.optimizers.schedules.CosineDecay(course.rate, falling)
+    if rising:
+        constant = tf.constant(course.rate)
+        rate = _WarmUp(rising, rate if callable(rate) else lambda _: constant)
+    decay = course.weight_decay or None
+    if course.optimizer == "sgd":
+        return keras.optimizers.SGD(
+            rate, momentum=course.momentum, nesterov=course.momentum > 0, weight_decay=decay
+        )
+    return keras.optimizers.Adam(rate, weight_decay=decay)
+
+
+def _class_weights(course: Course, data: Data) -> dict[int, float] | None:
+    if not course.balance and not course.class_weights:
+        return None
+    counts = np.bincount(data.train.classes, minlength=len(data.labels))
+    weights = counts.sum() / (len(counts) * counts) if course.balance else np.ones(len(counts))
+    for label, weight in course.class_weights.items():
+        if label not in data.labels:
+            fix = did_you_mean(label, data.labels)
+            raise UserError("class_weights", f"{label!r} is no class of the data", fix)
+        weights[data.labels.index(label)] *= weight
+    return dict(enumerate(weights.tolist()))
+
+
+class _Meter(keras.callbacks.Callback):
+    """Tells the progress bar how the training goes."""
+
+    def __init__(self, session: Session, course: Course, first: int) -> None:
+        super().__init__()
+        self.session, self.course, self.first = session, course, first
+        self.steps = steps_per_epoch(session.data, course.batch)
+        self.advance: Advance | None = None
+        self.done, self.busy_s = 0, 0.0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.busy_s += time.perf_counter() - self.started
+        self.done += 1
+        if self.advance and self.done % max(1, self.steps // 50) == 0:
+            self.advance(self.done, self._words(logs))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        words = f"{self._words(logs)}  tune {logs['val_accuracy']:.4f}"
+        text = f"epoch {epoch + 1}/{self.course.epochs}  {words}"
+        self.session.progress.say(f"{self.session.label:12} {text}")
+
+    def _words(self, logs: dict[str, float]) -> str:
+        speed = self.done * self.course.batch / max(self.busy_s, 1e-9)
+        return (
+            f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}  {speed:,.0f} inputs/s"
+        )
