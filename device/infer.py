@@ -6,9 +6,9 @@
     python3 infer.py model.tflite --selftest           # does it answer as on the workstation?
     python3 infer.py model.tflite --bench 200          # milliseconds
 
-Copy this one file and the model.  It runs on Python 3.7 and later with numpy, one of ai-edge-litert,
+Copy this one file and the model.  It runs on Python 3.7 and later, with numpy, ai-edge-litert or
 tflite-runtime or tensorflow, and Pillow if it is to read pictures.  Labels and preprocessing come
-from the card inside the model.  It exits with 0, 1 if the self-test failed, 2 if it says what to do.
+from the card inside the model.  Exit status: 0 done, 1 self-test failed, 2 a line says what to do.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ RUNTIMES = ("ai-edge-litert", "tflite-runtime", "tensorflow")  # in order of pre
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _ZIP_LIMIT_BYTES = 64 << 20  # of a whole zip, unpacked: a board has little memory
+_READING = {"nearest", "bilinear", "bicubic", "lanczos", "stretch", "crop", "pad"}
 _PARTS = ("preprocess", "invoke", "total")
 _ATTACH = "tfedge attach {} --from ORIGINAL.tflite"
 # What zipfile, json, numpy and Pillow raise over bytes that are not what they claim to be.
-_DAMAGED = (
-    *(OSError, ValueError, EOFError, SyntaxError, LookupError, TypeError, AttributeError),
-    *(ArithmeticError, MemoryError, RuntimeError, struct.error, zlib.error, zipfile.BadZipFile),
-)
+_DAMAGED = (OSError, ValueError, EOFError, SyntaxError, LookupError, TypeError, AttributeError)
+_DAMAGED += (ArithmeticError, MemoryError, RuntimeError, struct.error, zlib.error)
+_DAMAGED += (zipfile.BadZipFile,)
 
 
 class ModelError(Exception):
@@ -143,17 +143,17 @@ class Classifier:
         if not count or [array.shape for array in golden] != wanted:
             raise ModelError("the model has no golden vectors; build it again with tfedge")
         # The kernels of other runtimes round otherwise now and then.
-        limit, findings = (0 if self.runtime.startswith("ai-edge-litert") else 1), []
+        limit, findings = int(not self.runtime.startswith(RUNTIMES[0])), []
         for number, (x, output, sha256) in enumerate(zip(*golden)):
             tensor = self.quantise(x)
+            off = np.abs(self.invoke(tensor).astype(np.float64) - output).max()
             if hashlib.sha256(tensor.tobytes()).hexdigest() != sha256:
                 problem = "preprocessing is wrong; copy infer.py again or take another numpy"
-                findings.append(f"golden input {number}: {problem}")
+            elif off > limit:
+                problem = f"the runtime is wrong by {off:g}; take another than {self.runtime}"
+            else:
                 continue
-            off = np.abs(self.invoke(tensor).astype(np.float64) - output).max()
-            if off > limit:
-                problem = f"the runtime is wrong, by {off:g}; take another than {self.runtime}"
-                findings.append(f"golden output {number}: {problem}")
+            findings.append(f"golden vector {number}: {problem}")
         return findings
 
     def bench(self, runs, x):
@@ -190,10 +190,9 @@ class Classifier:
         return np.clip(steps, np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
 
     def _look_up(self):
-        """Return a function that does for pixels what `_normalise` does.
+        """Return a function that does for pixels what `_normalise` does, and much faster.
 
-        A byte has 256 outcomes a channel.  Worked out once, they turn the two float passes over
-        every picture into one look-up, or one XOR, with the very same result.
+        A byte has 256 outcomes a channel: two float passes become one look-up, or one XOR.
         """
         table = self._normalise(np.arange(256, dtype=np.float32)[:, None])
         first = np.ascontiguousarray(table[:, 0])
@@ -236,10 +235,7 @@ def read_image(source, shape, resize="bilinear", fit="stretch"):
 
 
 def split_model(blob, name="MODEL"):
-    """Take a model's bytes apart, if they are what tfedge wrote: (flatbuffer, {file: bytes}).
-
-    The files are in a zip behind the flatbuffer.  `name` is what messages call the model.
-    """
+    """Take apart what tfedge wrote: (flatbuffer, {file: bytes in the zip behind it}), unchanged."""
     if blob[4:8] != b"TFL3":
         raise ModelError(f"{name}: is not a .tflite file, or was damaged; copy it again")
     try:
@@ -384,17 +380,11 @@ def _card(content, name):
     """Return the card in `content`, JSON, if it says all that a Classifier relies on."""
     try:
         card = json.loads(content.decode("utf-8"))
-        entry, shape = card["input"], card["input"]["shape"]
-        good = (
-            card["format"] == 1 and card["output"]["kind"] == "logits" and "".join(card["labels"])
-        )
-        good = good and np.float32([entry["mean"], entry["std"]]).shape == (2, shape[-1])
-        good = good and min(entry["std"]) > 0
-        if entry["kind"] == "image":
-            height, width, channels = shape
-            good = good and height > 0 < width and channels in (1, 3)
-            good = good and entry["resize"] in _RESIZES and entry["fit"] in _FITS
-        if good and entry["kind"] in ("image", "array"):
+        entry = card["input"]
+        good = (card["format"], card["output"]["kind"]) == (1, "logits") and "".join(card["labels"])
+        good = good and np.float32([entry["mean"], entry["std"]]).shape == (2, entry["shape"][-1])
+        image = entry["kind"] == "image" and {entry["resize"], entry["fit"]} <= _READING
+        if good and min(entry["std"]) > 0 and (image or entry["kind"] == "array"):
             return card
     except _DAMAGED:
         pass
@@ -443,9 +433,7 @@ def _complain(problem):
 
 
 if __name__ == "__main__":
-    # A name is bytes to Linux; what it and the labels hold must not stop the work.
-    if sys.stdin:
-        sys.stdin.reconfigure(errors="surrogateescape")
-    sys.stdout = sys.stdout or open(os.devnull, "w")
-    sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in filter(None, (sys.stdin, sys.stdout)):
+        stream.reconfigure(errors="backslashreplace")  # no name and no label may stop the work
+    sys.stdout = sys.stdout or io.StringIO()
     sys.exit(main())

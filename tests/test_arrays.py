@@ -270,7 +270,7 @@ def test_a_damaged_npz_file_is_refused(tmp_path):
 def test_members_that_are_no_arrays_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("x", b"text")
-    with pytest.raises(UserError, match="unknown array 'x'|x is"):
+    with pytest.raises(UserError, match=r"has no y"):
         opened(load_npz(tmp_path / "x.npz"), tmp_path)
 
 

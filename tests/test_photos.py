@@ -82,6 +82,15 @@ def test_opening_again_does_not_look_at_the_photos(folder):
     assert np.array_equal(first.train.inputs, again.train.inputs)
 
 
+def test_thumbnails_and_photos_are_decoded_alike(folder):
+    # Enough bytes a file that several threads decode them; noise does not compress.
+    files = sorted((folder / "train").rglob("*.png"))
+    for number, file in enumerate(files):
+        save(file, number + 100, size=(120, 90))
+    data = opened(folder, pictures=Pictures((90, 120, 3)))
+    assert np.array_equal(data.train.inputs, [np.asarray(Image.open(file)) for file in files])
+
+
 def test_another_size_or_choice_is_decoded_beside_the_first(folder):
     opened(folder)
     opened(folder, Choices(normalise="symmetric"))
@@ -176,8 +185,8 @@ def test_leaving_out_can_leave_a_class_empty_and_that_is_an_error(folder):
 
 
 def test_a_label_that_is_not_one_line_is_refused(folder):
-    for split in SPLITS:
-        save(folder / split / "c\nd/0.png", hash(split) % 1000 + 50)
+    for number, split in enumerate(SPLITS):
+        save(folder / split / "c\nd/0.png", number + 50)
     with pytest.raises(UserError, match=r"cannot be printed:\n    'c\\nd'"):
         opened(folder)
 

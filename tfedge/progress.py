@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +95,29 @@ class Bars:
             yield lambda done, words, total=None: bars.update(
                 task, completed=done, words=words, total=total
             )
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Hold back what C++ libraries write to stderr, and show it only if the work fails.
+
+    TensorFlow's import and the converter write lines there that no setting silences, and that say
+    nothing to a user when all went well.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            kept.seek(0)
+            os.write(terminal, kept.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def terminal() -> Progress:

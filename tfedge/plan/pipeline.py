@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import time
@@ -18,7 +19,7 @@ from tfedge.plan import settings, sources, store
 from tfedge.plan.job import TFLITE, Job, Stage
 from tfedge.plan.refs import Ref
 from tfedge.plan.stages import STAGES
-from tfedge.progress import Progress
+from tfedge.progress import Progress, quietly
 from tfedge.report import ladder
 
 FRESH = "--fresh"
@@ -169,6 +170,8 @@ def _run(
     data: Any,
     progress: Progress,
 ) -> None:
+    with quietly():
+        importlib.import_module("tfedge.networks.backend")
     record: dict[str, Any] = {"recipe": step.recipe, "versions": _versions()}
     started = time.perf_counter()
     if step.why == FRESH:

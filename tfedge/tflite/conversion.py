@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfedge.networks.backend import keras
+from tfedge.progress import quietly
 
 
 def to_int8(model: keras.Model, samples: np.ndarray, limits: tuple[float, float]) -> bytes:
@@ -35,12 +36,15 @@ def to_int8(model: keras.Model, samples: np.ndarray, limits: tuple[float, float]
     converter.inference_input_type = tf.int8
     converter.inference_output_type = tf.int8
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # noqa: SLF001
-    return bytes(converter.convert())
+    with quietly():
+        return bytes(converter.convert())
 
 
 def to_float(model: keras.Model) -> bytes:
     """Convert `model` as it is, in float32: the size that every later stage is compared with."""
-    return bytes(_converter(model, model.input_shape[1:]).convert())
+    converter = _converter(model, model.input_shape[1:])
+    with quietly():
+        return bytes(converter.convert())
 
 
 def _converter(model: keras.Model, shape: tuple[int, ...]) -> tf.lite.TFLiteConverter:

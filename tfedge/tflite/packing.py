@@ -29,14 +29,9 @@ def pack(flatbuffer: bytes, data: Data, made_by: Mapping[str, str], *, golden: i
       made_by: Values for `Maker`.
       golden: How many inputs to take from the tune split, of different classes first.
     """
-    feed = Input(
-        kind=data.kind,
-        shape=data.shape,
-        mean=data.mean,
-        std=data.std,
-        resize=data.resize or None,
-        fit=data.fit or None,
-    )
+    feed = Input(data.kind, data.shape, data.mean, data.std)
+    if data.kind == "image":  # pixels that came as arrays had their size; what the board gets may not
+        feed = replace(feed, resize=data.resize or "bilinear", fit=data.fit or "stretch")
     bare = Card(labels=data.labels, input=feed, made_by=Maker(**made_by))
     chosen = stratified(data.tune.classes, golden)
     if not len(chosen):
