@@ -14,6 +14,7 @@ from the card inside the model.  Exit status: 0 done, 1 self-test failed, 2 a li
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import hashlib
 import importlib.util
@@ -29,8 +30,6 @@ import zlib
 try:
     import numpy as np
 except ImportError:
-    if __name__ != "__main__":
-        raise
     print("infer.py: needs numpy; install it: pip install numpy", file=sys.stderr)
     sys.exit(2)
 
@@ -38,8 +37,7 @@ RUNTIMES = ("ai-edge-litert", "tflite-runtime", "tensorflow")  # in order of pre
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _ZIP_LIMIT_BYTES = 64 << 20  # of a whole zip, unpacked: a board has little memory
-_READING = {"nearest", "bilinear", "bicubic", "lanczos", "stretch", "crop", "pad"}
-_PARTS = ("preprocess", "invoke", "total")
+_KINDS = {"image": "uint8", "array": "float32"}  # what a user hands in
 _ATTACH = "tfedge attach {} --from ORIGINAL.tflite"
 # What zipfile, json, numpy and Pillow raise over bytes that are not what they claim to be.
 _DAMAGED = (OSError, ValueError, EOFError, SyntaxError, LookupError, TypeError, AttributeError)
@@ -56,45 +54,37 @@ class ImageError(Exception):
 
 
 class Classifier:
-    """A model, ready to answer.
-
-    `path` is checked before any runtime sees it: over a damaged file one crashes and another
-    answers wrongly.  `threads` are CPU threads, never more than there are usable cores; 0 takes up
-    to 4, or 1 on tflite-runtime, which stalls wherever a core is busy.
-    """
+    """A model, ready to answer.  `threads` 0 takes up to 4 usable cores, on tflite-runtime 1."""
 
     def __init__(self, path, threads=0):
         start, path = time.perf_counter(), os.fspath(path)
         try:
             with open(path, "rb") as stream:
-                blob = stream.read()
-        except OSError as error:
-            raise ModelError(f"{path}: {_line(error)}") from error
-        flatbuffer, self._files = split_model(blob, path)
-        self.card = _card(self._files["card.json"], path)
-        self.labels, self.shape = self.card["labels"], tuple(self.card["input"]["shape"])
-        self.dtype = np.dtype("uint8" if self.card["input"]["kind"] == "image" else "float32")
+                flatbuffer, self._files = split_model(stream.read(), path)
+            self.card = json.loads(self._files["card.json"].decode("utf-8"))
+            entry, self.labels = self.card["input"], self.card["labels"]
+            self.shape, self.dtype = tuple(entry["shape"]), np.dtype(_KINDS[entry["kind"]])
+            scaling = np.float32([entry["mean"], entry["std"]]).reshape(2, self.shape[-1])
+            self._mean, self._std = scaling
+        except _DAMAGED as error:
+            raise ModelError(f"{path}: cannot be read: {_line(error)}") from error
         self.runtime, interpreter = load_runtime()
         usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
         threads = threads or (1 if self.runtime.startswith("tflite-runtime") else 4)
         self.threads = max(1, min(threads, len(usable)))
         try:
+            # Bytes that were checked: over a damaged file one runtime crashes, another is wrong.
             self._interpreter = interpreter(model_content=flatbuffer, num_threads=self.threads)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, SystemError) as error:
-            raise ModelError(
-                f"{path}: {self.runtime} cannot run it; take a newer runtime or, for an Edge TPU's "
-                f"model, the file that it was compiled from ({_line(error)})"
-            ) from error
-        reader = self._interpreter
-        tensors = [*reader.get_input_details(), *reader.get_output_details()]
-        wanted = [[1, *self.shape], [1, len(self.labels)]]
+            said = f"{path}: {self.runtime} cannot run it; take a newer one or, for an Edge TPU's"
+            raise ModelError(f"{said} model, what it was compiled from ({_line(error)})") from error
+        tensors = self._interpreter.get_input_details() + self._interpreter.get_output_details()
         found = [tensor["shape"].tolist() for tensor in tensors]
-        if found != wanted:
-            said = f"{path}: its card says tensors {wanted}, the model has {found}"
-            raise ModelError(f"{said}; put the right one in with: {_ATTACH.format(path)}")
+        if found != [[1, *self.shape], [1, len(self.labels)]]:
+            said = f"{path}: its card is another model's: this one's tensors are {found}"
+            raise ModelError(f"{said}; put its own in with: {_ATTACH.format(path)}")
         self._input, self._output = tensors
-        self._mean, self._std = (np.float32(self.card["input"][key]) for key in ("mean", "std"))
         self._convert = self._look_up() if self.dtype == np.uint8 else self._normalise
         self.load_ms = 1e3 * (time.perf_counter() - start)
 
@@ -120,14 +110,10 @@ class Classifier:
 
     def classify(self, x, top_k=1):
         """Return the `top_k` likeliest classes, best first: [(label, share from 0 to 1)]."""
-        return self.ranked(self.raw(x), top_k)
-
-    def ranked(self, raw, top_k=1):
-        """Return what `classify` does, of an output that `raw` gave."""
-        logits = self._dequantised(raw)
+        logits = self.logits(x)
         shares = np.exp(logits - logits.max())
         shares /= shares.sum()
-        best = np.argsort(-shares, kind="stable")[:top_k].tolist()
+        best = (-shares).argsort(kind="stable")[:top_k]
         return [(self.labels[i], float(shares[i])) for i in best]
 
     def selftest(self):
@@ -158,19 +144,19 @@ class Classifier:
 
     def bench(self, runs, x):
         """Time `runs` calls on `x`, after a tenth as many for warming up; in milliseconds."""
-        times = []
-        for _ in range(runs + 1 + runs // 10):
+
+        def ms(work, given):
             start = time.perf_counter()
-            tensor = self.quantise(x)
-            ready = time.perf_counter()
-            raw = self.invoke(tensor)
-            done = time.perf_counter()
-            self.ranked(raw)
-            times.append((ready - start, done - ready, time.perf_counter() - start))
-        figures = {"load_ms": self.load_ms, "first_ms": 1e3 * times[0][2]}
+            work(given)
+            return 1e3 * (time.perf_counter() - start)
+
+        figures = {"load_ms": self.load_ms, "first_ms": ms(self.classify, x)}
+        parts = {"preprocess": (self.quantise, x), "invoke": (self.invoke, self.quantise(x))}
+        parts["total"] = (self.classify, x)
+        times = [[ms(*part) for part in parts.values()] for _ in range(runs + runs // 10)][-runs:]
         for q in (50, 90, 95, 99):
-            steady = 1e3 * np.percentile(times[-runs:], q, axis=0)
-            figures.update(zip((f"{name}_p{q}_ms" for name in _PARTS), steady.tolist()))
+            values = np.percentile(times, q, axis=0).tolist()
+            figures.update(zip((f"{name}_p{q}_ms" for name in parts), values))
         return {key: round(value, 4) for key, value in figures.items()}
 
     def _dequantised(self, raw):
@@ -190,10 +176,7 @@ class Classifier:
         return np.clip(steps, np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
 
     def _look_up(self):
-        """Return a function that does for pixels what `_normalise` does, and much faster.
-
-        A byte has 256 outcomes a channel: two float passes become one look-up, or one XOR.
-        """
+        # A byte has 256 outcomes a channel: two float passes become one look-up, or one XOR.
         table = self._normalise(np.arange(256, dtype=np.float32)[:, None])
         first = np.ascontiguousarray(table[:, 0])
         if (table != first[:, None]).any():
@@ -216,18 +199,15 @@ def read_image(source, shape, resize="bilinear", fit="stretch"):
         from PIL import Image, ImageOps  # only this needs Pillow; a camera's frames do not
     except ImportError:
         raise ModelError("reading pictures needs Pillow; install it: pip install pillow") from None
-    (height, width, channels), method = shape, getattr(Image, resize.upper())
     try:
         with Image.open(source, formats=_FORMATS) as image:
+            (height, width, channels), method = shape, getattr(Image, resize.upper())
             if resize != "nearest":
                 # A large JPEG is decoded at 1/2, 1/4 or 1/8 if that leaves twice what is needed.
                 image.draft(None, (2 * max(height, width),) * 2)
             image = _flat(image, "L" if channels == 1 else "RGB")
-            if fit == "stretch" and image.size != (width, height):
-                image = image.resize((width, height), method)
-            elif fit != "stretch":
-                fitted = {"crop": ImageOps.fit, "pad": ImageOps.pad}[fit]
-                image = fitted(image, (width, height), method)
+            fitted = {"stretch": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}[fit]
+            image = fitted(image, (width, height), method)
             return np.array(image, np.uint8).reshape(shape)
     except (*_DAMAGED, Image.DecompressionBombError) as error:
         name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "it")
@@ -240,39 +220,39 @@ def split_model(blob, name="MODEL"):
         raise ModelError(f"{name}: is not a .tflite file, or was damaged; copy it again")
     try:
         files = _unzipped(blob)
-        wanted = json.loads(files["card.json"].decode("utf-8"))["flatbuffer"]
-        flatbuffer = blob[: wanted["bytes"]]
-        same = hashlib.sha256(flatbuffer).hexdigest() == wanted["sha256"]
+        card = json.loads(files["card.json"].decode("utf-8"))
+        flatbuffer = blob[: card["flatbuffer"]["bytes"]]
+        same = hashlib.sha256(flatbuffer).hexdigest() == card["flatbuffer"]["sha256"]
+        known = card["format"] == 1 and card["output"]["kind"] == "logits"
     except _DAMAGED:
         said = f"{name}: has no card or was cut off; copy it again, or put a card in with"
         raise ModelError(f"{said}: {_ATTACH.format(name)}") from None
     if not same:
         raise ModelError(f"{name}: was changed since its card was written; copy it again")
+    if not known:
+        raise ModelError(f"{name}: its card is newer than infer.py; take its tfedge's infer.py")
     return flatbuffer, files
 
 
 def load_runtime():
-    """Import a TFLite runtime; return (name and version, its Interpreter class).
-
-    The environment variable TFEDGE_RUNTIME names the one to take; else the first that works is.
-    """
+    """Import $TFEDGE_RUNTIME or the first that works; return (name and version, Interpreter)."""
     names = [os.environ["TFEDGE_RUNTIME"]] if os.environ.get("TFEDGE_RUNTIME") else RUNTIMES
     if names[0] not in RUNTIMES:
         raise ModelError(f"TFEDGE_RUNTIME: must be one of {', '.join(RUNTIMES)}, got {names[0]}")
     problem = f"no TFLite runtime found; install one: pip install {names[0]}"
     for name in names:
         module = name.replace("-", "_")
-        if not importlib.util.find_spec(module):
-            continue
-        if name == "tflite-runtime" and int(np.__version__.split(".")[0]) > 1:
+        present = importlib.util.find_spec(module)
+        if present and name == "tflite-runtime" and int(np.__version__.split(".")[0]) > 1:
             problem = f'{name} cannot work with numpy {np.__version__}: pip install "numpy<2"'
-            continue
-        try:
-            version = getattr(importlib.import_module(module), "__version__", "")
-            inner = ".lite.python.interpreter" if name == "tensorflow" else ".interpreter"
-            return f"{name} {version}".strip(), importlib.import_module(module + inner).Interpreter
-        except ImportError as error:
-            problem = f"{name} does not load; install it again: pip install {name} ({_line(error)})"
+        elif present:
+            try:
+                version = getattr(importlib.import_module(module), "__version__", "")
+                inner = ".lite.python.interpreter" if name == "tensorflow" else ".interpreter"
+                interpreter = importlib.import_module(module + inner).Interpreter
+                return f"{name} {version}".strip(), interpreter
+            except ImportError as error:
+                problem = f"{name} does not load; install it again ({_line(error)})"
     raise ModelError(problem)
 
 
@@ -295,13 +275,17 @@ def main(argv=None):
     try:
         return _run(args)
     except (ModelError, ImageError) as error:
-        return _complain(error)
+        print(f"infer.py: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     except OSError as error:  # of stdin or stdout; whatever else reads files has its own
         # Python flushes stdout once more on its way out; let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141 if isinstance(error, BrokenPipeError) else _complain(_line(error))
+        if isinstance(error, BrokenPipeError):
+            return 141
+        print(f"infer.py: {_line(error)}", file=sys.stderr)
+        return 2
 
 
 def _run(args):
@@ -310,26 +294,26 @@ def _run(args):
     if args.selftest:
         findings = model.selftest()
         about.update(selftest="failed" if findings else "passed", findings=findings)
-        _show(args.format, about, [[text] for text in findings or ["passed, " + model.runtime]])
+        _show(args.format, about, [[text] for text in findings or [f"passed, {model.runtime}"]])
         return 1 if findings else 0
     if args.bench:
         path = next(paths, None)
-        x = next(_items(model, path))[1] if path else np.full(model.shape, 128, model.dtype)
+        x = next(iter(_items(model, path)))[1] if path else np.full(model.shape, 128, model.dtype)
         about.update(runs=args.bench, **model.bench(args.bench, x))
         _show(args.format, about, about.items())
         return 0
     if args.format == "csv":
-        places = range(1, 1 + min(args.top_k, len(model.labels)))
-        _show("csv", {}, [["input", *(f"{key}_{n}" for n in places for key in ("label", "share"))]])
+        _show("csv", {}, [["input", "label", "share"]])
     for path in paths:
         try:
             for name, x in _items(model, path):
-                best = [(label, round(share, 6)) for label, share in model.classify(x, args.top_k)]
-                classes = [{"label": label, "share": share} for label, share in best]
-                row = [name, *(field for pair in best for field in pair)]
-                _show(args.format, {"input": name, "classes": classes}, [row])
+                best = model.classify(x, args.top_k)
+                classes = [{"label": label, "share": round(share, 6)} for label, share in best]
+                rows = [[name, *each.values()] for each in classes]
+                _show(args.format, {"input": name, "classes": classes}, rows)
         except ImageError as error:  # noqa: PERF203 one bad picture must not stop the others
-            status = _complain(error)
+            print(f"infer.py: {error}", file=sys.stderr)
+            status = 2
     return status
 
 
@@ -338,8 +322,8 @@ def _show(form, record, rows):
     if form == "json":
         print(json.dumps(record))
     else:
-        separator = "," if form == "csv" else "\t"
-        csv.writer(sys.stdout, delimiter=separator, lineterminator="\n").writerows(rows)
+        between = {"csv": ","}.get(form, "\t")
+        csv.writer(sys.stdout, delimiter=between, lineterminator="\n").writerows(rows)
     sys.stdout.flush()
 
 
@@ -357,48 +341,31 @@ def _paths(names):
 
 
 def _items(model, path):
-    """Yield (name, what the model takes) of a picture, or of each item of a .npy."""
-    entry, wanted = model.card["input"], (model.dtype, model.shape)
+    """Return (name, what the model takes) of a picture, or of each item of a .npy."""
+    entry = model.card["input"]
     if entry["kind"] == "image" and not path.lower().endswith(".npy"):
-        yield path, read_image(path, model.shape, entry["resize"], entry["fit"])
-        return
+        return [(path, read_image(path, model.shape, entry["resize"], entry["fit"]))]
     try:
-        stack = np.load(path, mmap_mode="r")
-        single = stack.shape == model.shape
-        if wanted not in ((stack.dtype, stack.shape), (stack.dtype, stack.shape[1:])):
+        stack = np.asarray(np.load(path, mmap_mode="r"))
+        if stack.dtype != model.dtype or model.shape not in (stack.shape, stack.shape[1:]):
             raise ValueError(f"got {stack.dtype} {stack.shape}")
         if np.isnan(stack).any():
             raise ValueError("it holds NaN; fill the gaps first")
     except _DAMAGED as error:
-        said = "must be a .npy of {} {}, or a stack of them".format(*wanted)
-        raise ImageError(f"{path}: {said}: {_line(error)}") from error
-    for number, x in enumerate([stack] if single else stack):
-        yield path if single else f"{path}[{number}]", np.asarray(x)
-
-
-def _card(content, name):
-    """Return the card in `content`, JSON, if it says all that a Classifier relies on."""
-    try:
-        card = json.loads(content.decode("utf-8"))
-        entry = card["input"]
-        good = (card["format"], card["output"]["kind"]) == (1, "logits") and "".join(card["labels"])
-        good = good and np.float32([entry["mean"], entry["std"]]).shape == (2, entry["shape"][-1])
-        image = entry["kind"] == "image" and {entry["resize"], entry["fit"]} <= _READING
-        if good and min(entry["std"]) > 0 and (image or entry["kind"] == "array"):
-            return card
-    except _DAMAGED:
-        pass
-    raise ModelError(f"{name}: its card is not for this infer.py; take its own tfedge's infer.py")
+        said = f"{path}: must be a .npy of {model.dtype} {model.shape}, or a stack of them"
+        raise ImageError(f"{said}: {_line(error)}") from error
+    if stack.shape == model.shape:
+        return [(path, stack)]
+    return ((f"{path}[{number}]", x) for number, x in enumerate(stack))
 
 
 def _unzipped(blob):
     """Return {name: bytes} of the zip in, or at the end of, `blob`."""
-    kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others do not unpack bit by bit
+    kinds = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of these, read(n) unpacks n bytes at most
     with zipfile.ZipFile(io.BytesIO(blob)) as archive:
         entries = [entry for entry in archive.infolist() if entry.compress_type in kinds]
         if sum(entry.file_size for entry in entries) > _ZIP_LIMIT_BYTES:
             raise ValueError("too large a zip")
-        # With a length read() unpacks no more than that, whatever the zip holds.
         return {entry.filename: archive.open(entry).read(entry.file_size + 1) for entry in entries}
 
 
@@ -406,11 +373,9 @@ def _flat(image, mode):
     """Return `image` upright, opaque, of 8 bits, and in `mode`: L or RGB."""
     from PIL import Image, ImageOps
 
-    try:
-        if image.getexif().get(0x0112, 1) != 1:  # the orientation
+    with contextlib.suppress(*_DAMAGED):  # a broken note of how the camera was held is none
+        if image.getexif().get(0x0112, 1) != 1:
             image = ImageOps.exif_transpose(image)
-    except _DAMAGED:
-        pass  # what says how the camera was held is broken; the picture need not be
     if image.mode[0] in "IF":
         grey = np.asarray(image)
         grey = np.nan_to_num(grey).clip(0, 255) if image.mode == "F" else grey.clip(0, 65535) >> 8
@@ -425,11 +390,6 @@ def _line(error):
     """Return an error's text in one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())[:300]
-
-
-def _complain(problem):
-    print(f"infer.py: {problem}", file=sys.stderr, flush=True)
-    return 2
 
 
 if __name__ == "__main__":

@@ -35,52 +35,24 @@ def tiny_model(
     bias = random.integers(-1000, 1000, classes, dtype=np.int32)
     weight_scale = 2 / (127 * np.sqrt(size) * max(abs(input_scale) * 255, 1e-9))
 
-    buffers = [schema.BufferT()]  # number 0 is the empty one by the format's rule
-
-    def tensor(name: str, kind: int, dims: tuple[int, ...], data: Any = None, **scale: Any) -> Any:
-        made = schema.TensorT()
-        made.name, made.type, made.shape, made.buffer = name, kind, list(dims), 0
-        if data is not None:
-            buffer = schema.BufferT()
-            buffer.data = np.frombuffer(data.tobytes(), np.uint8)
-            made.buffer = len(buffers)
-            buffers.append(buffer)
-        if scale:
-            made.quantization = schema.QuantizationParametersT()
-            made.quantization.scale = [float(scale["scale"])]
-            made.quantization.zeroPoint = [int(scale["zero"])]
-        return made
-
     int8, int32 = schema.TensorType.INT8, schema.TensorType.INT32
-    tensors = [
-        tensor("image", int8, (1, *shape), scale=input_scale, zero=input_zero),
-        tensor("dims", int32, (2,), np.int32([1, size])),
-        tensor("flat", int8, (1, size), scale=input_scale, zero=input_zero),
-        tensor("weights", int8, (classes, size), weights, scale=weight_scale, zero=0),
-        tensor("bias", int32, (classes,), bias, scale=input_scale * weight_scale, zero=0),
-        tensor("logits", int8, (1, classes), scale=OUTPUT_SCALE, zero=OUTPUT_ZERO),
-    ]
-
-    def operator(code: int, options: Any, kind: int, inputs: list[int], outputs: list[int]) -> Any:
-        made = schema.OperatorT()
-        made.opcodeIndex, made.inputs, made.outputs = code, inputs, outputs
-        made.builtinOptions, made.builtinOptionsType = options, kind
-        return made
-
-    reshape = schema.ReshapeOptionsT()
-    reshape.newShape = [1, size]
-    kinds = schema.BuiltinOptions
+    fed, none = (input_scale, input_zero), None
+    buffers = [schema.BufferT()]  # number 0 is the empty one by the format's rule
     graph = schema.SubGraphT()
-    graph.name, graph.tensors, graph.inputs, graph.outputs = "main", tensors, [0], [5]
+    graph.name, graph.inputs, graph.outputs = "main", [0], [5]
+    graph.tensors = [
+        _tensor(buffers, "image", int8, (1, *shape), none, fed),
+        _tensor(buffers, "dims", int32, (2,), np.int32([1, size]), none),
+        _tensor(buffers, "flat", int8, (1, size), none, fed),
+        _tensor(buffers, "weights", int8, (classes, size), weights, (weight_scale, 0)),
+        _tensor(buffers, "bias", int32, (classes,), bias, (input_scale * weight_scale, 0)),
+        _tensor(buffers, "logits", int8, (1, classes), none, (OUTPUT_SCALE, OUTPUT_ZERO)),
+    ]
+    reshape, dense = schema.ReshapeOptionsT(), schema.FullyConnectedOptionsT()
+    reshape.newShape = [1, size]
     graph.operators = [
-        operator(0, reshape, kinds.ReshapeOptions, [0, 1], [2]),
-        operator(
-            1,
-            schema.FullyConnectedOptionsT(),
-            kinds.FullyConnectedOptions,
-            [2, 3, 4],
-            [5],
-        ),
+        _operator(0, reshape, schema.BuiltinOptions.ReshapeOptions, [0, 1], [2]),
+        _operator(1, dense, schema.BuiltinOptions.FullyConnectedOptions, [2, 3, 4], [5]),
     ]
 
     model = schema.ModelT()
@@ -142,4 +114,31 @@ def _code(builtin: int, version: int) -> Any:
     made = schema.OperatorCodeT()
     made.builtinCode, made.version = builtin, version
     made.deprecatedBuiltinCode = min(builtin, 127)
+    return made
+
+
+def _tensor(
+    buffers: list[Any],
+    name: str,
+    kind: int,
+    dims: tuple[int, ...],
+    data: np.ndarray | None,
+    scale: tuple[float, int] | None,
+) -> Any:
+    made = schema.TensorT()
+    made.name, made.type, made.shape, made.buffer = name, kind, list(dims), 0
+    if data is not None:
+        made.buffer = len(buffers)
+        buffers.append(schema.BufferT())
+        buffers[-1].data = np.frombuffer(data.tobytes(), np.uint8)
+    if scale:
+        made.quantization = schema.QuantizationParametersT()
+        made.quantization.scale, made.quantization.zeroPoint = [float(scale[0])], [scale[1]]
+    return made
+
+
+def _operator(code: int, options: Any, kind: int, inputs: list[int], outputs: list[int]) -> Any:
+    made = schema.OperatorT()
+    made.opcodeIndex, made.inputs, made.outputs = code, inputs, outputs
+    made.builtinOptions, made.builtinOptionsType = options, kind
     return made

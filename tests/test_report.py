@@ -1,0 +1,97 @@
+import pytest
+
+from tfedge.figures import accuracy_figures
+from tfedge.report import ladder
+
+
+def record(name, use="train", **figures):
+    return {
+        "name": name, "use": use, "key": "0" * 64, "seconds": 1.5, "versions": {"numpy": "2"},
+        "figures": figures,
+    }  # fmt: skip
+
+
+FIRST = record("teacher", accuracy=0.9, accuracy_low=0.88, accuracy_high=0.92, split="tune",
+               raw_bytes=1000, zipped_bytes=800, macs=5000, parameters=250, history=[1])  # fmt: skip
+LAST = record("int8", "convert", accuracy=0.89, accuracy_low=0.87, accuracy_high=0.91, split="tune",
+              raw_bytes=250, zipped_bytes=100, macs=5000, notes=["one thing"])  # fmt: skip
+TEST = {
+    "accuracy": 0.75, "accuracy_low": 0.3, "accuracy_high": 0.95, "count": 4, "split": "test",
+    "labels": ["cat", "dog"], "per_class": {"cat": 0.5, "dog": 1.0}, "agreement": 1.0,
+    "confusion": [[1, 1], [0, 2]], "host_ms_p50": 0.1, "host_ms_p90": 0.2, "runtime": "litert 2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("correct", "count", "low", "high"),
+    [
+        # Brown, Cai and DasGupta's formula worked by hand for z = 1.959964.
+        (0, 10, 0.0, 0.27753),
+        (10, 10, 0.72247, 1.0),
+        (50, 100, 0.40383, 0.59617),
+    ],
+)
+def test_wilsons_interval(correct, count, low, high):
+    figures = accuracy_figures(correct, count, "tune")
+    assert figures["accuracy_low"] == pytest.approx(low, abs=1e-5)
+    assert figures["accuracy_high"] == pytest.approx(high, abs=1e-5)
+    assert figures["accuracy"] == correct / count
+
+
+def test_a_report_has_each_stage_and_the_last_test_and_no_history():
+    report = ladder.report_of("p", [FIRST, LAST, record("tested", "evaluate", test=TEST)])
+    assert [stage["name"] for stage in report["stages"]] == ["teacher", "int8", "tested"]
+    assert report["stages"][0]["raw_bytes"] == 1000
+    assert "history" not in report["stages"][0]
+    assert report["test"] == TEST
+
+
+def test_the_last_line_says_what_was_gained():
+    report = ladder.report_of("p", [FIRST, LAST])
+    assert ladder.gained(report) == (
+        "int8 against teacher: bytes -75.0 %, zipped bytes -87.5 %, MACs +0.0 %, "
+        "accuracy -1.00 points on tune (int8)"
+    )
+    assert ladder.table(report).splitlines()[-1] == ladder.gained(report)
+
+
+def test_accuracies_of_different_splits_are_not_subtracted():
+    last = record("tested", "evaluate", accuracy=0.5, split="test", raw_bytes=250)
+    assert "accuracy" not in ladder.gained(ladder.report_of("p", [FIRST, last]))
+
+
+def test_a_figure_that_was_not_measured_leaves_an_empty_cell():
+    head, first, second, *_ = ladder.table(ladder.report_of("p", [FIRST, LAST])).splitlines()
+    assert "parameters" in head
+    assert "250" in first
+    assert second.split()[:2] == ["int8", "convert"]
+    assert "0" not in second[head.index("parameters") : head.index("parameters") + 10].strip()
+
+
+def test_notes_stand_below_the_table():
+    assert "  int8: one thing" in ladder.table(ladder.report_of("p", [FIRST, LAST])).splitlines()
+
+
+def test_one_stage_is_compared_with_nothing():
+    assert "no other" in ladder.gained(ladder.report_of("p", [FIRST]))
+
+
+def test_markdown_has_a_row_a_stage_and_the_confusion_matrix():
+    report = ladder.report_of("p", [FIRST, LAST, record("tested", "evaluate", test=TEST)])
+    lines = ladder.markdown(report).splitlines()
+    assert any(line.startswith("| teacher | train | 90.00 % (88.0-92.0) |") for line in lines)
+    assert "| cat | 1 | 1 |" in lines
+    assert "| dog | 0 | 2 |" in lines
+
+
+def test_an_evaluation_names_what_was_taken_for_what():
+    lines = ladder.evaluation(TEST).splitlines()
+    assert lines[0] == "accuracy   75.00 % (30.00 to 95.00), 4 inputs of test"
+    assert "  cat   50.00 %  dog 1" in lines
+    assert "  dog  100.00 %" in lines
+
+
+def test_brief_names_plain_numbers_only():
+    assert ladder.brief({"accuracy": 0.5, "macs": 12000, "zeros": {}, "epochs": 3}) == (
+        "accuracy 0.5  macs 12,000"
+    )
