@@ -71,6 +71,7 @@ def test_a_photo_is_turned_as_its_exif_says(infer, orientation):
     assert np.array_equal(infer.read_image(stream, (16, 32, 3)), upright)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_a_broken_exif_block_does_not_cost_the_picture(infer):
     stream = saved(
         corners(), "JPEG", quality=100, subsampling=0, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f"
@@ -258,18 +259,17 @@ def test_a_header_of_too_many_pixels_is_refused_before_they_are_unpacked(infer):
 def test_whatever_bytes_are_changed_only_an_image_error_comes_of_it(infer, form):
     random = np.random.default_rng(1)
     whole = saved(corners(), form).getvalue()
-    outcomes = set()
+    shapes, messages = set(), []
     for _ in range(60):
         content = bytearray(whole)
         for place in random.integers(0, min(len(content), 200), 3):
             content[place] = random.integers(0, 256)
         try:
-            pixels = infer.read_image(io.BytesIO(content), (8, 8, 3))
-            outcomes.add(pixels.shape)
+            shapes.add(infer.read_image(io.BytesIO(content), (8, 8, 3)).shape)
         except infer.ImageError as error:
-            outcomes.add("error")
-            assert "\n" not in str(error)
-    assert outcomes <= {(8, 8, 3), "error"}
+            messages.append(str(error))
+    assert shapes <= {(8, 8, 3)}
+    assert "\n" not in "".join(messages)
 
 
 def test_without_pillow_it_says_how_to_install_it(tmp_path):

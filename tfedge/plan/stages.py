@@ -243,23 +243,26 @@ class Evaluate:
     makes: ClassVar[str] = "tflite"
 
     of: Converted = required("stage whose .tflite is measured")
-    against: Network = setting(
-        "", "stage whose network its answers are compared with; the one it was converted from"
-    )
+    against: Network = setting("", "stage whose network is measured beside it, such as the teacher")
 
     def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.figures import accuracy_figures
         from tfedge.networks.backend import load_model
         from tfedge.tflite.evaluation import evaluate
         from tfedge.tflite.packing import with_measured
         from tfedge.training.fitting import logits_of
 
         data = job.data
-        reference = job.inputs.get("against", job.inputs["of"]) / MODEL
-        answers = logits_of(load_model(reference), data, data.test)
         file = job.inputs["of"] / TFLITE
+        answers = logits_of(load_model(job.inputs["of"] / MODEL), data, data.test).argmax(axis=-1)
         test = evaluate(
-            file, data.test, data.labels, "test", job.progress, reference=answers.argmax(axis=-1)
+            file, data.test, data.labels, "test", job.progress, reference=answers
         )
+        if self.against:
+            other = logits_of(job.load("against"), data, data.test).argmax(axis=-1)
+            right = int((other == data.test.classes).sum())
+            test["against"] = {"stage": self.against}
+            test["against"] |= accuracy_figures(right, len(other), "test")
         content = with_measured(file.read_bytes(), test, file)
         (job.out / TFLITE).write_bytes(content)
         shutil.copyfile(job.inputs["of"] / MODEL, job.out / MODEL)

@@ -84,6 +84,9 @@ def gained(report: Mapping[str, Any]) -> str:
         parts.append(f"accuracy {change:+.2f} points on {first['split']} ({same[-1]['name']})")
     if "test" in report:
         parts.append(f"test accuracy {interval(report['test'])}")
+        if "against" in report["test"]:
+            other = report["test"]["against"]
+            parts.append(f"of {other['stage']} {100 * other['accuracy']:.2f} %")
     return f"{last['name']} against {first['name']}: " + ", ".join(parts)
 
 
@@ -98,6 +101,9 @@ def evaluation(test: Mapping[str, Any]) -> str:
     lines = [f"accuracy   {interval(test)}, {test['count']:,} inputs of {test['split']}"]
     if "agreement" in test:
         lines.append(f"agreement  {100 * test['agreement']:.2f} % with the float network")
+    if "against" in test:
+        other = test["against"]
+        lines.append(f"beside     {other['stage']}, {interval(other)}")
     lines.append(f"host ms    p50 {test['host_ms_p50']}, p90 {test['host_ms_p90']} an input")
     lines.append(f"runtime    {test['runtime']}")
     labels = list(test["per_class"])

@@ -1,0 +1,195 @@
+"""Whole builds of a small pipeline, from outside."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import REPO, STRIPES
+
+from tfedge.cli import main
+from tfedge.plan import pipeline
+from tfedge.tflite import card, facts
+
+pytestmark = pytest.mark.slow
+
+PIPELINE = STRIPES / "stripes.toml"
+
+
+def tfedge(*arguments, **options):
+    command = [sys.executable, "-m", "tfedge", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture
+def report(built):
+    return json.loads((built / "report.json").read_text())
+
+
+def test_every_stage_reports_its_figures(report):
+    names = ["teacher", "student", "sparse", "aware", "int8", "tested"]
+    assert [stage["name"] for stage in report["stages"]] == names
+    for stage in report["stages"]:
+        assert {"parameters", "macs", "raw_bytes", "zipped_bytes", "seconds"} <= set(stage)
+        assert stage["accuracy_low"] <= stage["accuracy"] <= stage["accuracy_high"]
+        assert stage["split"] == ("test" if stage["name"] == "tested" else "tune")
+
+
+def test_the_small_network_has_learned(report):
+    assert report["test"]["accuracy"] >= 0.9
+    assert report["test"]["agreement"] >= 0.97
+
+
+def test_multiply_accumulates_are_those_worked_by_hand(report):
+    # 8x8 pixels: 3x3 kernels from 1 to w, then at 4x4 from w to 2w, then a dense layer to 4.
+    def macs(w):
+        return 64 * 9 * w + 16 * 9 * w * 2 * w + 2 * w * 4
+
+    by_name = {stage["name"]: stage["macs"] for stage in report["stages"]}
+    assert by_name["teacher"] == macs(16)
+    assert by_name["student"] == by_name["int8"] == macs(8)
+
+
+def test_nothing_in_the_file_is_float(built):
+    found = facts.facts((built / "stripes.tflite").read_bytes(), "stripes.tflite")
+    assert found.float_tensors == ()
+    assert found.custom_operators == ()
+    assert "SOFTMAX" not in {name for name, _ in found.operators}
+
+
+def test_pruned_zeros_are_still_zeros_in_the_file(built, report):
+    found = facts.facts((built / "stripes.tflite").read_bytes(), "stripes.tflite")
+    sparse = next(stage for stage in report["stages"] if stage["name"] == "sparse")
+    assert sparse["sparsity"] == pytest.approx(0.5, abs=0.01)
+    assert found.zero_weights >= sparse["sparsity"]
+
+
+def test_a_pixel_goes_in_by_one_xor(built):
+    (given,) = facts.facts((built / "stripes.tflite").read_bytes(), "stripes.tflite").inputs
+    assert np.float32(given.scales[0]) == np.float32(1 / 255)
+    assert given.zero_points[0] == -128
+
+
+def test_the_card_says_what_was_measured_and_by_whom(built, report):
+    known, files = card.read((built / "stripes.tflite").read_bytes(), "stripes.tflite")
+    assert known.labels == ("plain", "rows", "columns", "checks")
+    assert known.made_by.pipeline == "stripes"
+    assert known.measured["test"]["accuracy"] == report["test"]["accuracy"]
+    assert card.GOLDEN in files
+
+
+def test_the_boards_script_passes_its_selftest(built, infer, capsys):
+    assert infer.main([str(built / "stripes.tflite"), "--selftest"]) == 0
+
+
+def test_the_board_answers_as_the_float_network_does(built, infer, tmp_path):
+    from tfedge.networks.backend import load_model
+    from tfedge.progress import Silent
+
+    data = pipeline.load(PIPELINE).source.open(tmp_path, Silent())
+    device = infer.Classifier(str(built / "stripes.tflite"), threads=1)
+    (student,) = built.glob("sparse-????????/model.h5")
+    expected = load_model(student)(data.normalise(data.test.inputs)).numpy().argmax(axis=-1)
+    answers = [int(device.logits(pixels).argmax()) for pixels in data.test.inputs]
+    assert np.mean(answers == expected) >= 0.97
+
+
+def test_a_second_build_runs_nothing_and_needs_no_tensorflow(built):
+    done = tfedge("build", PIPELINE, "--build-dir", built.parent)
+    assert done.returncode == 0
+    assert [line.split()[1] for line in done.stderr.splitlines()] == ["kept"] * 6
+    assert done.stdout.splitlines()[-1].endswith("stripes.tflite")
+
+
+def test_the_report_is_printed_as_a_ladder_and_as_json(built, report, capsys):
+    assert main(["report", str(PIPELINE), "--build-dir", str(built.parent), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == report
+    assert main(["report", str(PIPELINE), "--build-dir", str(built.parent)]) == 0
+    assert "tested against teacher: bytes -" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_evaluate_on_the_pipeline_repeats_the_builds_own_figures(built, report, capsys):
+    model = str(built / "stripes.tflite")
+    assert main(["evaluate", model, "--data", str(PIPELINE), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    for name in ("accuracy", "confusion", "per_class", "count", "split"):
+        assert again[name] == report["test"][name]
+
+
+def test_inspect_shows_card_and_operators(built, capsys):
+    model = str(built / "stripes.tflite")
+    assert main(["inspect", model]) == 0
+    out = capsys.readouterr().out
+    assert "plain, rows, columns, checks" in out
+    assert "FULLY_CONNECTED" in out
+    assert main(["inspect", model, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["float_tensors"] == []
+
+
+def test_attach_puts_a_lost_card_back(built, tmp_path, infer, capsys):
+    whole = built / "stripes.tflite"
+    bare = tmp_path / "bare.tflite"
+    bare.write_bytes(card.strip(whole.read_bytes()))
+    assert infer.main([str(bare), "--selftest"]) == 2
+    assert main(["attach", str(bare), "--from", str(whole)]) == 0
+    assert infer.main([str(bare), "--selftest"]) == 0
+
+
+def start(build):
+    command = [sys.executable, "-m", "tfedge", "build", str(PIPELINE), "--build-dir", str(build)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def test_a_killed_build_loses_an_epoch_at_most_and_makes_the_same_bytes(built, tmp_path):
+    """Kill it in every stage that trains; compare with the build that nothing disturbed."""
+    resumed = {}
+    for stage in ("teacher", "student", "sparse", "aware", None):
+        process = start(tmp_path)
+        for line in process.stderr:
+            if "goes on after epoch" in line:
+                resumed[line.split()[0]] = int(line.split()[-1])
+            if stage and line.startswith(f"{stage} ") and " epoch 1/" in line:
+                process.send_signal(signal.SIGKILL)
+                break
+        process.stderr.read()
+        process.wait()
+    assert process.returncode == 0
+    # The line is printed once the epoch is safe; the kill may come an epoch later.
+    assert set(resumed) == {"teacher", "student", "sparse", "aware"}
+    assert all(epoch >= 1 for epoch in resumed.values())
+    same = [folder / "stripes.tflite" for folder in (built, tmp_path / "stripes")]
+    assert same[0].read_bytes() == same[1].read_bytes()
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    process = start(tmp_path)
+    for line in process.stderr:
+        if " epoch 1/" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    assert process.wait() == 130
+    assert rest.endswith("tfedge: stopped; the same command goes on after the last epoch\n")
+    assert "Traceback" not in rest
+
+
+def test_an_installed_wheel_works_without_the_clone(tmp_path):
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, REPO]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    install = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheel]
+    subprocess.run([sys.executable, *install], check=True)
+    away = {"cwd": tmp_path, "env": {"PYTHONPATH": str(site), "PATH": "/usr/bin:/bin"}}
+
+    where = [sys.executable, "-c", "import tfedge; print(tfedge.__file__)"]
+    found = subprocess.run(where, capture_output=True, text=True, check=True, **away).stdout
+    assert found.startswith(str(site))
+    assert tfedge("new", "mine", **away).returncode == 0
+    (tmp_path / "stripes.py").write_text((STRIPES / "stripes.py").read_text())
+    (tmp_path / "stripes.toml").write_text(PIPELINE.read_text())
+    done = tfedge("build", "stripes.toml", "--set", "teacher.epochs=1", "--until", "teacher", **away)
+    assert done.returncode == 0, done.stderr
+    assert not {"models", "device", "pipelines", "tests"} & {path.name for path in site.iterdir()}
