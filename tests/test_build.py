@@ -190,6 +190,8 @@ def test_an_installed_wheel_works_without_the_clone(tmp_path):
     assert tfedge("new", "mine", **away).returncode == 0
     (tmp_path / "stripes.py").write_text((STRIPES / "stripes.py").read_text())
     (tmp_path / "stripes.toml").write_text(PIPELINE.read_text())
-    done = tfedge("build", "stripes.toml", "--set", "teacher.epochs=1", "--until", "teacher", **away)
+    done = tfedge(
+        "build", "stripes.toml", "--set", "teacher.epochs=1", "--until", "teacher", **away
+    )
     assert done.returncode == 0, done.stderr
     assert not {"models", "device", "pipelines", "tests"} & {path.name for path in site.iterdir()}

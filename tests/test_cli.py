@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 
@@ -93,7 +92,9 @@ def test_neither_plan_nor_help_imports_tensorflow(project):
 
 
 def test_help_does_not_even_import_numpy():
-    code = "import sys; from tfedge.cli import main; main(['-h']); assert 'numpy' not in sys.modules"
+    code = (
+        "import sys; from tfedge.cli import main; main(['-h']); assert 'numpy' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -111,7 +112,14 @@ def test_plan_prints_a_line_a_stage_or_an_object_a_line(project, capsys):
     assert capsys.readouterr().out.splitlines()[0] == "teacher      run   not built yet"
     assert main(["plan", file, "--build-dir", build, "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [row["stage"] for row in rows] == ["teacher", "student", "sparse", "aware", "int8", "tested"]
+    assert [row["stage"] for row in rows] == [
+        "teacher",
+        "student",
+        "sparse",
+        "aware",
+        "int8",
+        "tested",
+    ]
     assert all(row["run"] for row in rows)
 
 
@@ -119,9 +127,12 @@ def test_the_manual_names_every_setting_with_its_range_and_default(capsys):
     assert main(["stages", "distill"]) == 0
     out = capsys.readouterr().out
     assert 'use = "distill"' in out
-    assert "temperature      softens both answers; 1 leaves them as they are; 0.1 to 100; default 4.0" in out
+    assert (
+        "temperature      softens both answers; 1 leaves them as they are; 0.1 to 100; default 4.0"
+        in out
+    )
     assert "teacher          stage whose network teaches; must be given" in out
-    assert 'optimizer        ' in out
+    assert "optimizer        " in out
     assert "one of adam, sgd" in out
 
 
@@ -143,12 +154,16 @@ def test_new_starts_a_pipeline_that_plans(tmp_path, capsys):
     for label in ("cat", "dog"):
         (folder / "photos" / label).mkdir(parents=True)
         for number in range(3):
-            Image.new("RGB", (20, 30), (number, 0, 0)).save(folder / "photos" / label / f"{number}.png")
+            Image.new("RGB", (20, 30), (number, 0, 0)).save(
+                folder / "photos" / label / f"{number}.png"
+            )
     assert main(["new", str(folder)]) == 0
     out = capsys.readouterr().out
     assert "found 2 folders" in out
     assert f"then: tfedge build {folder / 'pipeline.toml'}" in out
-    assert {"pipeline.toml", "README.md", "infer.py", "photos"} <= set(os.listdir(folder))
+    assert {"pipeline.toml", "README.md", "infer.py", "photos"} <= {
+        path.name for path in folder.iterdir()
+    }
 
     assert main(["plan", str(folder / "pipeline.toml"), "--build-dir", str(tmp_path / "b")]) == 0
 
@@ -163,7 +178,7 @@ def test_new_overwrites_nothing(tmp_path, capsys):
     (tmp_path / "README.md").write_text("mine")
     assert main(["new", str(tmp_path)]) == 2
     assert "README.md: is already there" in capsys.readouterr().err
-    assert os.listdir(tmp_path) == ["README.md"]
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
 
 
 def test_report_of_nothing_says_what_to_run(project, capsys):

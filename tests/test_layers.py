@@ -1,4 +1,4 @@
-"""Rooms import only from rooms below their own, modules only from modules below, the device from none."""
+"""Rooms import only from rooms below their own, modules in no circle, the device from none."""
 
 import ast
 import sys

@@ -127,9 +127,7 @@ def test_fresh_runs_what_is_finished_and_replaces_it(pretend):
 def test_until_stops_after_a_stage(pretend):
     edit(pretend, "count = 900", "count = 800")
     assert [step.name for step in build(pretend, until="student")] == ["teacher", "student"]
-    assert plan(pretend)["sparse"] == (
-        "data's count 900 -> 800, the data changed, student changed"
-    )
+    assert plan(pretend)["sparse"] == ("data's count 900 -> 800, the data changed, student changed")
 
 
 def test_until_an_unknown_stage_is_refused(pretend):

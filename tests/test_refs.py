@@ -9,7 +9,8 @@ def mine(tmp_path):
     (tmp_path / "mine.py").write_text(
         "from math import sqrt\n"
         "WIDTH: int = 8\n"
-        "def network(shape, classes, width, depth=2, *, act='relu', big=2**70, last): return width\n"
+        "def network(shape, classes, width, depth=2, *, act='relu', big=2**70, last):\n"
+        "    return width\n"
         "class Stage: pass\n"
     )
     return tmp_path
@@ -81,6 +82,7 @@ def test_a_file_with_a_syntax_error_is_named(tmp_path):
 def test_a_dataclass_with_postponed_annotations_loads(tmp_path):
     (tmp_path / "own.py").write_text(
         "from __future__ import annotations\nfrom dataclasses import dataclass\n"
-        "from typing import ClassVar\n@dataclass\nclass Stage:\n    x: int = 1\n    v: ClassVar[int] = 2\n"
+        "from typing import ClassVar\n@dataclass\nclass Stage:\n    x: int = 1\n"
+        "    v: ClassVar[int] = 2\n"
     )
     assert Ref.parse("own.py:Stage", tmp_path).load()().x == 1

@@ -12,7 +12,8 @@ def record(name, use="train", **figures):
 
 
 FIRST = record("teacher", accuracy=0.9, accuracy_low=0.88, accuracy_high=0.92, split="tune",
-               raw_bytes=1000, zipped_bytes=800, macs=5000, parameters=250, history=[1])  # fmt: skip
+               raw_bytes=1000, zipped_bytes=800, macs=5000, parameters=250,
+               history=[1])  # fmt: skip
 LAST = record("int8", "convert", accuracy=0.89, accuracy_low=0.87, accuracy_high=0.91, split="tune",
               raw_bytes=250, zipped_bytes=100, macs=5000, notes=["one thing"])  # fmt: skip
 TEST = {

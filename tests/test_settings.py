@@ -35,7 +35,9 @@ class Kind:
 
 @pytest.fixture
 def read(tmp_path):
-    (tmp_path / "m.py").write_text("def net(shape, classes, width=8, rates=(1, 2), drop=0.5): ...\n")
+    (tmp_path / "m.py").write_text(
+        "def net(shape, classes, width=8, rates=(1, 2), drop=0.5): ...\n"
+    )
 
     def read(**table):
         return settings.read(Kind, {"of": "a", "model": "m.py:net", **table}, "[x]", tmp_path)
@@ -72,7 +74,10 @@ def test_names_are_words_or_refs(read):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"hov": "fast"}, "[x]: unknown setting 'hov', and m.py:net takes no such argument\n  did you mean 'how'?"),
+        (
+            {"hov": "fast"},
+            "unknown setting 'hov', and m.py:net takes no such argument\n  did you mean 'how'?",
+        ),
         ({"widht": 3}, "did you mean 'width'?"),
         ({"width": "8"}, "[x] width: expected a whole number, got '8'"),
         ({"width": True}, "[x] width: expected a whole number, got True"),

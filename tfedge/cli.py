@@ -44,7 +44,9 @@ def cli() -> None:
 @click.option("--fresh", is_flag=True, help="Run every stage again, finished or not.")
 @SET
 @BUILD_DIR
-def build(file: Path, until: str, *, fresh: bool, changes: tuple[str, ...], build_dir: Path) -> None:
+def build(
+    file: Path, until: str, *, fresh: bool, changes: tuple[str, ...], build_dir: Path
+) -> None:
     """Run the stages of a pipeline FILE that are not built yet or have changed.
 
     A stopped build goes on where it was: finished stages are kept, and a training goes on after
@@ -75,7 +77,9 @@ def plan(file: Path, changes: tuple[str, ...], build_dir: Path, *, as_json: bool
             row = {"stage": step.name, "run": bool(step.why), "why": step.why, "key": step.key}
             click.echo(json.dumps(row | {"folder": str(step.folder)}))
         else:
-            click.echo(f"{step.name:12} {'run ' if step.why else 'keep'}  {step.why or step.folder}")
+            click.echo(
+                f"{step.name:12} {'run ' if step.why else 'keep'}  {step.why or step.folder}"
+            )
 
 
 @cli.command()

@@ -11,8 +11,8 @@ def accuracy_figures(correct: int, count: int, split: str) -> dict[str, Any]:
     """Return a share of right answers with its 95 % interval.
 
     The interval is Wilson's score interval, which unlike the normal one stays inside 0 to 1 and
-    holds its promise for small counts and shares near 1 (Brown, Cai and DasGupta 2001, section 3.1.1,
-    https://doi.org/10.1214/ss/1009213286).
+    holds its promise for small counts and shares near 1 (Brown, Cai and DasGupta 2001, section
+    3.1.1, https://doi.org/10.1214/ss/1009213286).
 
     Returns:
       ``accuracy``, ``accuracy_low``, ``accuracy_high`` from 0 to 1, ``count`` and ``split``.

@@ -7,7 +7,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Advance(Protocol):
-    """Say how much is done in all, a few words on how it goes, and the total if it was not known."""
+    """Say how much is done in all, how it goes, and the total if it was not known before."""
 
     def __call__(self, done: int, words: str, total: int | None = None) -> None: ...
 
@@ -29,13 +30,8 @@ class Progress(Protocol):
     def say(self, text: str) -> None:
         """Print one line."""
 
-    def bar(self, label: str, total: int) -> _Bar:
+    def bar(self, label: str, total: int) -> AbstractContextManager[Advance]:
         """Open a bar of `total` steps."""
-
-
-class _Bar(Protocol):
-    def __enter__(self) -> Advance: ...
-    def __exit__(self, *stopped: object) -> bool | None: ...
 
 
 class Silent:
@@ -45,7 +41,7 @@ class Silent:
         pass
 
     @contextmanager
-    def bar(self, label: str, total: int) -> Iterator[Advance]:
+    def bar(self, label: str, total: int) -> Iterator[Advance]:  # noqa: ARG002
         yield lambda done, words, total=None: None  # noqa: ARG005
 
 
@@ -58,14 +54,17 @@ class Lines:
 
     @contextmanager
     def bar(self, label: str, total: int) -> Iterator[Advance]:
-        last, whole = time.monotonic(), total
+        started = last = time.monotonic()
+        whole = total
 
         def advance(done: int, words: str, total: int | None = None) -> None:
             nonlocal last, whole
             now, whole = time.monotonic(), total or whole
-            if now - last >= QUIET_S:
-                last = now
-                self.say(f"{label}  {done:,} of {whole:,}  {words}".rstrip())
+            if now - last < QUIET_S or not done:
+                return
+            last = now
+            left = timedelta(seconds=round((now - started) * (whole - done) / done))
+            self.say(f"{label:12} {done:,} of {whole:,}  {words}  {left} left")
 
         yield advance
 

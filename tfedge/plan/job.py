@@ -70,9 +70,7 @@ class Job:
         from tfedge.training.fitting import Session
 
         seed_everything(self.seed)
-        return Session(
-            self.name, self.data, self.augment, self.seed, self.scratch, self.progress
-        )
+        return Session(self.name, self.data, self.augment, self.seed, self.scratch, self.progress)
 
     def network_figures(self, model: Any) -> dict[str, Any]:
         """Measure a Keras model's size, as the float32 .tflite that it would make."""

@@ -232,7 +232,9 @@ def _change(tables: dict[str, Any], change: str) -> None:
     if not (sign and dot and key):
         raise UserError("--set", f"cannot read {change!r}", "write --set stage.setting=value")
     if table not in tables and table not in RESERVED:
-        raise UserError("--set", f"there is no [{table}]", did_you_mean(table, [*tables, *RESERVED]))
+        raise UserError(
+            "--set", f"there is no [{table}]", did_you_mean(table, [*tables, *RESERVED])
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -264,6 +266,12 @@ def _stage(table: dict[str, Any], where: str, folder: Path, above: dict[str, Sta
     stage: Stage = settings.read(kind, table, where, folder)
     if hasattr(stage, "check"):
         stage.check(where)
+    _check_inputs(stage, where, above)
+    return stage
+
+
+def _check_inputs(stage: Stage, where: str, above: dict[str, Stage]) -> None:
+    """Refuse an input that is not above, or that made something else than is needed."""
     for setting_, source in settings.inputs_of(stage).items():
         if source not in above:
             problem = f"{source!r} is not a stage above this one"
@@ -279,4 +287,3 @@ def _stage(table: dict[str, Any], where: str, folder: Path, above: dict[str, Sta
                 f"{source!r} makes {words[makes]}, not {words[wanted]}",
                 did_you_mean(source, fits),
             )
-    return stage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NewType, TypeVar, get_args, get_origin, get_type_hints
@@ -52,9 +52,9 @@ class Field:
 def fields_of(kind: type) -> Iterator[Field]:
     """Yield the settings of a stage, those of its groups in the place where the group stands.
 
-    A group is a field whose type is itself a dataclass: what several stages have in common.  The user
-    writes a group's settings into the stage's own table.  The stage's default
-    for the group gives the defaults of its settings.
+    A group is a field whose type is itself a dataclass: what several stages have in common.  The
+    user writes a group's settings into the stage's own table.  The stage's default for the group
+    gives the defaults of its settings.
     """
     types = get_type_hints(kind)
     for field in dataclasses.fields(kind):
@@ -92,7 +92,9 @@ def read(kind: type[T], table: Mapping[str, Any], where: str, folder: Path) -> T
         field = fields[key]
         place = groups[field.group] if field.group else values
         place[key] = _checked(field, value, f"{where} {key}", folder)
-    defaults = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    defaults: dict[str, Any] = {}
+    for member in dataclasses.fields(kind):  # type: ignore[arg-type]
+        defaults[member.name] = member.default
     values |= {name: dataclasses.replace(defaults[name], **own) for name, own in groups.items()}
     rest = {key: value for key, value in table.items() if key not in fields}
     for name, inner in types.items():
@@ -156,7 +158,9 @@ def _checked(field: Field, value: Any, where: str, folder: Path) -> Any:
     choices = field.metadata.get("choices", ())
     if choices and isinstance(value, str) and value not in choices:
         raise UserError(
-            where, f"must be one of {', '.join(choices)}, got {value!r}", did_you_mean(value, choices)
+            where,
+            f"must be one of {', '.join(choices)}, got {value!r}",
+            did_you_mean(value, choices),
         )
     low, high = (field.metadata.get(end) for end in ("low", "high"))
     numbers = value.values() if isinstance(value, dict) else value
@@ -174,12 +178,9 @@ def _convert(kind: Any, value: Any, where: str, folder: Path, choices: tuple[str
         items = _convert(tuple[str, ...], value, where, folder, ())
         return tuple(_named(item, where, folder, choices) for item in items)
     if get_origin(kind) is tuple:
-        inner, *rest = get_args(kind)
-        if not isinstance(value, (list, tuple)):
-            raise UserError(where, f"expected a list of {_word(inner)}, got {value!r}")
-        if rest != [...] and len(value) != 1 + len(rest):
-            raise UserError(where, f"expected {1 + len(rest)} of {_word(inner)}, got {value!r}")
-        return tuple(_convert(inner, item, where, folder, ()) for item in value)
+        inner = get_args(kind)[0]
+        items = _listed(kind, value, where)
+        return tuple(_convert(inner, item, where, folder, ()) for item in items)
     if get_origin(kind) is dict:
         if not isinstance(value, dict):
             raise UserError(where, f"expected a table, got {value!r}", 'write { "name" = value }')
@@ -195,6 +196,16 @@ def _convert(kind: Any, value: Any, where: str, folder: Path, choices: tuple[str
     return Ref.parse(value, folder, where) if kind is Ref else value
 
 
+def _listed(kind: Any, value: Any, where: str) -> Sequence[Any]:
+    """Refuse what is no list, or of another length than a fixed tuple has."""
+    inner, *rest = get_args(kind)
+    if not isinstance(value, (list, tuple)):
+        raise UserError(where, f"expected a list of {_word(inner)}, got {value!r}")
+    if rest != [...] and len(value) != 1 + len(rest):
+        raise UserError(where, f"expected {1 + len(rest)} of {_word(inner)}, got {value!r}")
+    return value
+
+
 def _named(word: str, where: str, folder: Path, choices: tuple[str, ...]) -> str | Ref:
     if ":" in word:
         return Ref.parse(word, folder, where)
@@ -204,8 +215,16 @@ def _named(word: str, where: str, folder: Path, choices: tuple[str, ...]) -> str
 
 
 def _word(kind: Any) -> str:
-    words = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-    words |= {Ref: "path.py:name", Path: "a path", **dict.fromkeys(INPUTS, "a stage's name")}
+    if kind in INPUTS:
+        return "a stage's name"
+    words: dict[Any, str] = {
+        str: "text",
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        Ref: "path.py:name",
+        Path: "a path",
+    }
     return words.get(kind, getattr(kind, "__name__", str(kind)))
 
 

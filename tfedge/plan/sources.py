@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +49,9 @@ class Handling:
         choices=("unit", "symmetric", "standard", "none"),
     )
     augment: Names = setting(
-        (), f"changes to training inputs: {', '.join(AUGMENTATIONS)}, or path.py:name", choices=AUGMENTATIONS
+        (),
+        f"changes to training inputs: {', '.join(AUGMENTATIONS)}, or path.py:name",
+        choices=AUGMENTATIONS,
     )
     skip_duplicates: bool = setting(
         default=False, help="leave an example out of one split that is in another, too"
@@ -75,9 +76,7 @@ class Folder:
     resize: str = setting(
         "bilinear", "Pillow's filter", choices=("nearest", "bilinear", "bicubic", "lanczos")
     )
-    fit: str = setting(
-        "stretch", "of photos of another shape", choices=("stretch", "crop", "pad")
-    )
+    fit: str = setting("stretch", "of photos of another shape", choices=("stretch", "crop", "pad"))
     skip_unreadable: bool = setting(
         default=False, help="leave out photos that cannot be read, instead of stopping"
     )
@@ -186,9 +185,8 @@ class Function:
 
     def _fingerprint(self) -> str:
         parts: list[Any] = [self.use.fingerprint(), sorted(self.arguments.items())]
-        for value in self._arguments().values():
-            if isinstance(value, str) and os.path.isabs(value):  # noqa: PTH117
-                parts.append(_listing(Path(value)))
+        texts = [value for value in self._arguments().values() if isinstance(value, str)]
+        parts.extend(_listing(Path(text)) for text in texts if Path(text).is_absolute())
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

@@ -113,9 +113,13 @@ class Prune:
     makes: ClassVar[str] = "network"
 
     of: Network = required("stage whose network is pruned")
-    sparsity: float = setting(0.5, "fraction of a layer's weights to end as zeros", low=0, high=0.99)
+    sparsity: float = setting(
+        0.5, "fraction of a layer's weights to end as zeros", low=0, high=0.99
+    )
     ramp: str = setting(
-        "polynomial", "how the zeros come: along a cubic, or all at once", choices=("polynomial", "constant")
+        "polynomial",
+        "how the zeros come: along a cubic, or all at once",
+        choices=("polynomial", "constant"),
     )
     begin: float = setting(0.0, "when pruning begins, as a share of the epochs", low=0, high=1)
     end: float = setting(0.6, "when the last weight falls, as a share of the epochs", low=0, high=1)
@@ -127,7 +131,10 @@ class Prune:
     )
     block: tuple[int, int] = setting((1, 4), "a block's inputs and outputs", low=1, high=64)
     layers: dict[str, float] = setting(
-        {}, 'other fractions by layer name, such as { "conv_1" = 0, "block_*" = 0.8 }', low=0, high=0.99
+        {},
+        'other fractions by layer name, such as { "conv_1" = 0, "block_*" = 0.8 }',
+        low=0,
+        high=0.99,
     )
     course: Course = field(default=Course(epochs=10, rate=3e-4))
 
@@ -255,9 +262,7 @@ class Evaluate:
         data = job.data
         file = job.inputs["of"] / TFLITE
         answers = logits_of(load_model(job.inputs["of"] / MODEL), data, data.test).argmax(axis=-1)
-        test = evaluate(
-            file, data.test, data.labels, "test", job.progress, reference=answers
-        )
+        test = evaluate(file, data.test, data.labels, "test", job.progress, reference=answers)
         if self.against:
             other = logits_of(job.load("against"), data, data.test).argmax(axis=-1)
             right = int((other == data.test.classes).sum())

@@ -8,7 +8,6 @@ from pathlib import Path
 from tfedge import paths
 from tfedge.errors import UserError
 
-
 RUNNER = "infer.py"
 
 

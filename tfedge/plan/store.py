@@ -31,7 +31,9 @@ def recipe_of(stage: Any, inputs: Mapping[str, str], data: Any, seed: int) -> di
       data: What stands for the data, as JSON.
     """
     # Which stage an input names is in `inputs` by its key: a stage may be renamed.
-    settings = {name: value for name, value in plain(stage).items() if name not in input_names(type(stage))}
+    settings = {
+        name: value for name, value in plain(stage).items() if name not in input_names(type(stage))
+    }
     return {
         "stage": type(stage).__qualname__,
         "code": _code_of(type(stage)),

@@ -109,7 +109,7 @@ def evaluation(test: Mapping[str, Any]) -> str:
     labels = list(test["per_class"])
     width = max(map(len, labels))
     lines += ["", "accuracy by class, and what was answered instead"]
-    names = test["labels"] if "labels" in test else labels
+    names = test.get("labels", labels)
     for label, share in test["per_class"].items():
         row = test["confusion"][names.index(label)]
         wrong = sorted(
@@ -154,7 +154,9 @@ def _cell(name: str, stage: Mapping[str, Any]) -> str:
 
 def _notes(report: Mapping[str, Any]) -> list[str]:
     return [
-        f"  {stage['name']}: {note}" for stage in report["stages"] for note in stage.get("notes", ())
+        f"  {stage['name']}: {note}"
+        for stage in report["stages"]
+        for note in stage.get("notes", ())
     ]
 
 

@@ -13,7 +13,9 @@ def text(entries: Mapping[str, tuple[str, Iterable[Any]]]) -> str:
     Args:
       entries: For each `use`, its docstring and its fields, as `tfedge.plan.settings.Field`.
     """
-    lines = ["A table of a pipeline file is [data], [settings] (seed, name) or a stage of any name."]
+    lines = [
+        "A table of a pipeline file is [data], [settings] (seed, name) or a stage of any name."
+    ]
     for use, (doc, fields) in entries.items():
         first, *rest = doc.strip().splitlines()
         lines += ["", f'use = "{use}"', f"  {first}"]

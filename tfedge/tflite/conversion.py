@@ -35,7 +35,7 @@ def to_int8(model: keras.Model, samples: np.ndarray, limits: tuple[float, float]
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = tf.int8
     converter.inference_output_type = tf.int8
-    converter._experimental_disable_per_channel_quantization_for_dense_layers = True  # noqa: SLF001
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     with quietly():
         return bytes(converter.convert())
 

@@ -32,8 +32,8 @@ def evaluate(
       reference: Classes that the float network answers, int [count]; gives ``agreement``.
 
     Returns:
-      ``accuracy`` with its interval, ``per_class`` accuracy by label, ``confusion`` as counts with a
-      row for each true class, ``host_ms_p50`` and ``host_ms_p90`` of one input on this machine, and
+      ``accuracy`` with its interval, ``per_class`` accuracy by label, ``confusion`` as counts with
+      a row for each true class, ``host_ms_p50`` and ``host_ms_p90`` of one input on this machine, and
       the ``runtime`` that ran.
     """
     runner = paths.runner()

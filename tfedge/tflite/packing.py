@@ -30,7 +30,9 @@ def pack(flatbuffer: bytes, data: Data, made_by: Mapping[str, str], *, golden: i
       golden: How many inputs to take from the tune split, of different classes first.
     """
     feed = Input(data.kind, data.shape, data.mean, data.std)
-    if data.kind == "image":  # pixels that came as arrays had their size; what the board gets may not
+    if (
+        data.kind == "image"
+    ):  # pixels that came as arrays had their size; what the board gets may not
         feed = replace(feed, resize=data.resize or "bilinear", fit=data.fit or "stretch")
     bare = Card(labels=data.labels, input=feed, made_by=Maker(**made_by))
     chosen = stratified(data.tune.classes, golden)

@@ -17,7 +17,7 @@ Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 def flip(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Mirror half of the images left to right."""
-    mirror = _uniform(images, seed, 0.0, 1.0) < 0.5
+    mirror = _uniform(images, seed, -1.0, 1.0) < 0
     return tf.where(mirror, images[:, :, ::-1], images)
 
 
@@ -65,9 +65,7 @@ def cutout(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.where(inside, 127.5, images)
 
 
-def mixup(
-    inputs: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+def mixup(inputs: tf.Tensor, targets: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Blend each input, and its target alike, with another of the batch.
 
     The share is uniform from 0 to 1, the Beta(1, 1) of Zhang et al. 2018, section 3

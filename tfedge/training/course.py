@@ -21,17 +21,29 @@ class Course:
     )
     rate: float = setting(1e-3, "step size after the warm-up", low=1e-7, high=10)
     schedule: str = setting(
-        "cosine", "how the step size falls: to 0 on a half cosine, or not", choices=("cosine", "constant")
+        "cosine",
+        "how the step size falls: to 0 on a half cosine, or not",
+        choices=("cosine", "constant"),
     )
     warmup: float = setting(0.0, "epochs over which the step size rises from 0", low=0, high=1000)
     momentum: float = setting(0.9, "of sgd, with Nesterov's correction", low=0, high=1)
-    weight_decay: float = setting(0.0, "times the step size, decoupled from the loss", low=0, high=1)
+    weight_decay: float = setting(
+        0.0, "times the step size, decoupled from the loss", low=0, high=1
+    )
     label_smoothing: float = setting(0.0, "share of each label given to all classes", low=0, high=1)
     patience: int = setting(
-        0, "epochs without a better tune accuracy after which to stop; 0 never stops", low=0, high=10_000
+        0,
+        "epochs without a better tune accuracy after which to stop; 0 never stops",
+        low=0,
+        high=10_000,
     )
-    keep: str = setting("best", "weights to end with: best on tune, or last", choices=("best", "last"))
+    keep: str = setting(
+        "best", "weights to end with: best on tune, or last", choices=("best", "last")
+    )
     balance: bool = setting(default=False, help="weigh classes by the inverse of their frequency")
     class_weights: dict[str, float] = setting(
-        {}, 'weight of a class in the loss, such as { "cat" = 2.0 }; 1 where not named', low=0, high=1e6
+        {},
+        'weight of a class in the loss, such as { "cat" = 2.0 }; 1 where not named',
+        low=0,
+        high=1e6,
     )

@@ -129,7 +129,9 @@ def teacher_of(model: keras.Model, layers: Sequence[str]) -> Teach:
     seen = keras.Model(model.inputs, [model.outputs[0], *outputs])
 
     def teach(inputs: tf.Tensor) -> Sequence[tf.Tensor]:
-        return [tf.stop_gradient(tensor) for tensor in tf.nest.flatten(seen(inputs, training=False))]
+        return [
+            tf.stop_gradient(tensor) for tensor in tf.nest.flatten(seen(inputs, training=False))
+        ]
 
     return teach
 
@@ -144,7 +146,9 @@ def match_features(
     """
     channels = {}
     for mine, theirs in pairs.items():
-        small, large = (layer_named(*end).output.shape for end in ((student, mine), (teacher, theirs)))
+        small, large = (
+            layer_named(*end).output.shape for end in ((student, mine), (teacher, theirs))
+        )
         if small[1:-1] != large[1:-1]:
             problem = f"{mine!r} gives {tuple(small[1:])}, {theirs!r} gives {tuple(large[1:])}"
             raise UserError(where, problem, "pair layers of the same height and width")

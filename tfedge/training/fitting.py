@@ -175,6 +175,4 @@ class _Meter(keras.callbacks.Callback):
 
     def _words(self, logs: dict[str, float]) -> str:
         speed = self.done * self.course.batch / max(self.busy_s, 1e-9)
-        return (
-            f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}  {speed:,.0f} inputs/s"
-        )
+        return f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}  {speed:,.0f} inputs/s"

@@ -98,7 +98,9 @@ def with_pruning(
     names = [layer.name for layer in prunable(model)]
     for wish in exceptions:
         if not any(fnmatchcase(name, wish) for name in names):
-            raise UserError("layers", f"no layer to prune matches {wish!r}", did_you_mean(wish, names))
+            raise UserError(
+                "layers", f"no layer to prune matches {wish!r}", did_you_mean(wish, names)
+            )
 
     def wrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
         share = next((s for wish, s in exceptions.items() if fnmatchcase(layer.name, wish)), target)
@@ -148,7 +150,7 @@ def without_blocks(model: keras.Model) -> list[str]:
     return [
         layer.name
         for layer in prunable(model)
-        if sum(size > 1 for size in np.shape(_kernel(layer))) > matrix
+        if (kernel := _kernel(layer)) is not None and sum(n > 1 for n in kernel.shape) > matrix
     ]
 
 

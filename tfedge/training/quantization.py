@@ -1,7 +1,7 @@
 """Quantization-aware training with tfmot: the network learns to live with 8 bits.
 
-The scheme is Jacob et al. 2018, section 3 (https://arxiv.org/abs/1712.05877): every weight and every
-activation passes a fake quantisation in the forward pass, and gradients go straight through.
+The scheme is Jacob et al. 2018, section 3 (https://arxiv.org/abs/1712.05877): every weight and
+every activation passes a fake quantisation in the forward pass, and gradients go straight through.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def left_alone(model: keras.Model, leave: Sequence[str] = ()) -> dict[str, str]:
 
 
 def float_twin(aware: keras.Model, model: keras.Model) -> keras.Model:
-    """Return a twin of the float `model` with the weights that `aware`, made from it, has learned."""
+    """Return a twin of the float `model` with the weights that `aware`, made of it, has learned."""
     twin = keras.models.clone_model(model)
     learned = {weight.name: weight.numpy() for weight in aware.weights}
     twin.set_weights([learned.get(weight.name, weight.numpy()) for weight in model.weights])
