@@ -263,7 +263,7 @@ def main(argv=None):
     add("model", help=".tflite file")
     add("inputs", nargs="*", metavar="INPUT", help="picture, folder, .npy; - for paths on stdin")
     add("--top-k", type=int, default=1, metavar="N", help="classes to name")
-    add("--format", choices=("text", "json", "csv"), default="text")
+    add("--format", help="of the answers", choices=("text", "json", "csv"), default="text")
     add("--threads", type=int, default=0, metavar="N", help="at most the usable cores")
     add("--selftest", action="store_true", help="run the golden vectors instead")
     add("--bench", type=int, default=0, metavar="N", help="time N runs instead")

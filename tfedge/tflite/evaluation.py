@@ -33,8 +33,8 @@ def evaluate(
 
     Returns:
       ``accuracy`` with its interval, ``per_class`` accuracy by label, ``confusion`` as counts with
-      a row for each true class, ``host_ms_p50`` and ``host_ms_p90`` of one input on this machine, and
-      the ``runtime`` that ran.
+      a row for each true class, ``host_ms_p50`` and ``host_ms_p90`` of one input on this machine,
+      and the ``runtime`` that ran.
     """
     runner = paths.runner()
     try:
