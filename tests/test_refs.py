@@ -1,7 +1,7 @@
 import pytest
 
 from tfedge.errors import UserError
-from tfedge.plan.refs import REQUIRED, Ref
+from tfedge.plan.refs import REQUIRED, Ref, blaming
 
 
 @pytest.fixture
@@ -86,3 +86,21 @@ def test_a_dataclass_with_postponed_annotations_loads(tmp_path):
         "    v: ClassVar[int] = 2\n"
     )
     assert Ref.parse("own.py:Stage", tmp_path).load()().x == 1
+
+
+def test_what_a_users_function_raises_names_their_line(tmp_path):
+    (tmp_path / "mine.py").write_text("def net(x):\n    y = 1\n    return y / x\n")
+    with pytest.raises(UserError, match=r"mine\.py:3: ZeroDivisionError: division by zero"):
+        Ref.parse("mine.py:net", tmp_path).guarded()(0)
+    assert Ref.parse("mine.py:net", tmp_path).guarded()(1) == 1
+
+
+def test_a_file_that_cannot_be_imported_names_its_line(tmp_path):
+    (tmp_path / "mine.py").write_text("import nosuchmodule\ndef net(x): ...\n")
+    with pytest.raises(UserError, match=r"mine\.py:1: ModuleNotFoundError: No module named"):
+        Ref.parse("mine.py:net", tmp_path).load()
+
+
+def test_what_goes_wrong_outside_the_users_file_keeps_its_traceback(tmp_path):
+    with pytest.raises(KeyError), blaming(tmp_path / "mine.py"):
+        raise KeyError

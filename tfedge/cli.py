@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import json
 import os
@@ -27,6 +28,7 @@ SET = click.option(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -184,6 +186,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        fix = "finished stages are kept; the same command goes on when that is mended"
+        click.echo(f"tfedge: {error.filename or 'the disk'}: {error.strerror}\n  {fix}", err=True)
+        return 2
     except click.Abort:
         click.echo("tfedge: stopped; the same command goes on after the last epoch", err=True)
         return INTERRUPTED

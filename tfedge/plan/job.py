@@ -62,7 +62,7 @@ class Job:
         from tfedge.networks.backend import build, seed_everything
 
         seed_everything(self.seed)
-        return build(model.load(), self.data.shape, len(self.data.labels), options)
+        return build(model.guarded(), self.data.shape, len(self.data.labels), options)
 
     def session(self) -> Session:
         """Return what a training works with."""

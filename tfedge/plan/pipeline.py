@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 import json
 import time
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from tfedge.declarations import setting
 from tfedge.errors import UserError, did_you_mean
 from tfedge.plan import settings, sources, store
 from tfedge.plan.job import TFLITE, Job, Stage
-from tfedge.plan.refs import Ref
+from tfedge.plan.refs import Ref, blaming
 from tfedge.plan.stages import STAGES
 from tfedge.progress import Progress, quietly
 from tfedge.report import ladder
@@ -193,7 +195,9 @@ def _run(
                 "key": step.key,
             },
         )
-        record["figures"] = step.stage.run(job)
+        ours = type(step.stage) in STAGES.values()
+        with nullcontext() if ours else blaming(Path(inspect.getfile(type(step.stage)))):
+            record["figures"] = step.stage.run(job)
         record["seconds"] = round(time.perf_counter() - started, 1)
     progress.say(f"{step.name:12} done   {record['seconds']} s  {ladder.brief(record['figures'])}")
 

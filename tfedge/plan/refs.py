@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -63,10 +66,22 @@ class Ref:
     def load(self) -> Callable[..., Any]:
         """Import the file or module and return what `text` names in it."""
         target = self.text.rpartition(":")[0]
-        is_file = target.endswith(".py")
-        module = _import_file(self.file) if is_file else importlib.import_module(target)
+        with blaming(self.file):
+            is_file = target.endswith(".py")
+            module = _import_file(self.file) if is_file else importlib.import_module(target)
         found: Callable[..., Any] = getattr(module, self.name)
         return found
+
+    def guarded(self) -> Callable[..., Any]:
+        """Do as `load`, for a function whose failure is the user's to mend: it names their line."""
+        function = self.load()
+
+        @functools.wraps(function)
+        def call(*positional: Any, **named: Any) -> Any:
+            with blaming(self.file):
+                return function(*positional, **named)
+
+        return call
 
     def fingerprint(self) -> str:
         """Hash the whole file, so that an edit to a helper beside the function counts too."""
@@ -106,6 +121,21 @@ class Ref:
             for name in _names_of(node):
                 found[name] = node
         return found
+
+
+@contextmanager
+def blaming(file: Path) -> Iterator[None]:
+    """Turn what code in a user's `file` raises into a UserError with the line that did it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(file)]
+        if not lines:  # not in their code: a bug of ours, or of a library
+            raise
+        raise UserError(f"{file}:{lines[-1]}", f"{type(error).__name__}: {error}") from error
 
 
 def _names_of(node: ast.stmt) -> list[str]:

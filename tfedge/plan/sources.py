@@ -19,6 +19,9 @@ AUGMENTATIONS = ("flip", "crop", "colour", "cutout", "mixup")
 CACHE = ".data"
 
 
+FOR_IMAGES = ("flip", "crop", "colour", "cutout")
+
+
 class Source(Protocol):
     """What the builder asks of the [data] table."""
 
@@ -57,9 +60,17 @@ class Handling:
         default=False, help="leave an example out of one split that is in another, too"
     )
 
+    def suited(self, data: Any) -> Any:
+        """Return `data`, or refuse it if `augment` cannot work on it."""
+        for name in self.augment:
+            if data.kind != "image" and name in FOR_IMAGES:
+                fix = "leave it out, or write a function of your own: path.py:name"
+                raise UserError("[data] augment", f"{name!r} is for images, the data is not", fix)
+        return data
+
     def augmentations(self) -> list[str | Callable[..., Any]]:
         """Load the user's own among `augment`."""
-        return [item.load() if isinstance(item, Ref) else item for item in self.augment]
+        return [item.guarded() if isinstance(item, Ref) else item for item in self.augment]
 
 
 @dataclass(frozen=True)
@@ -130,7 +141,7 @@ class Npz:
         from tfedge.data.arrays import load_npz, open_arrays
         from tfedge.data.fingerprint import file_fingerprint
 
-        return open_arrays(
+        data = open_arrays(
             lambda: load_npz(self.path),
             root / CACHE,
             _choices(self.handling),
@@ -138,6 +149,7 @@ class Npz:
             fingerprint=file_fingerprint(self.path, root / CACHE),
             says=_says(progress),
         )
+        return self.handling.suited(data)
 
     def augmentations(self) -> list[str | Callable[..., Any]]:
         return self.handling.augmentations()
@@ -162,14 +174,15 @@ class Function:
     def open(self, root: Path, progress: Progress) -> Any:
         from tfedge.data.arrays import open_arrays
 
-        return open_arrays(
-            lambda: self.use.load()(**self._arguments()),
+        data = open_arrays(
+            lambda: self.use.guarded()(**self._arguments()),
             root / CACHE,
             _choices(self.handling),
             where=self.use.text,
             fingerprint=self._fingerprint(),
             says=_says(progress),
         )
+        return self.handling.suited(data)
 
     def augmentations(self) -> list[str | Callable[..., Any]]:
         return self.handling.augmentations()

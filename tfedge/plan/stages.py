@@ -229,10 +229,12 @@ class Convert:
         from tfedge.data.sampling import calibration
         from tfedge.tflite.conversion import to_int8
         from tfedge.tflite.evaluation import evaluate
+        from tfedge.tflite.gates import check_int8
         from tfedge.tflite.packing import pack, with_measured
 
         data = job.data
         model = to_int8(job.load("of"), calibration(data, self.calibrate), data.limits())
+        check_int8(model, data.limits(), f"[{job.name}]")
         file = job.out / TFLITE
         file.write_bytes(pack(model, data, job.made_by, golden=self.golden))
         measured = evaluate(file, data.tune, data.labels, "tune", job.progress)

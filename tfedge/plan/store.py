@@ -99,6 +99,11 @@ def _reason(path: tuple[str, ...], old: Any, new: Any, inputs: Mapping[str, str]
 
 
 def _short(value: Any) -> str:
+    """Write a setting as a user knows it: of a ref its text, not its file's hash."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_short, value)) + "]"
+    if isinstance(value, dict) and "ref" in value:
+        return str(value["ref"])
     return "unset" if value is None else json.dumps(value, ensure_ascii=False).strip('"')
 
 

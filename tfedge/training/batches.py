@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfedge.data.dataset import Data, Split
+from tfedge.errors import UserError
 from tfedge.training.augmentation import NAMED, mixup
 
 EVALUATION_BATCH = 256
@@ -37,6 +38,7 @@ def training_batches(
     Returns:
       Of float32 [batch, ...] normalised inputs and float32 [batch, classes] targets.
     """
+    _try(augment, data)
     steps = steps_per_epoch(data, batch)
     order = lru_cache(maxsize=2)(
         lambda epoch: np.random.default_rng((seed, epoch)).permutation(len(data.train.classes))
@@ -82,6 +84,20 @@ def evaluation_batches(data: Data, split: Split) -> tf.data.Dataset:
 
     starts = tf.data.Dataset.range(0, len(split.classes), EVALUATION_BATCH)
     return starts.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+
+def _try(augment: Sequence[str | Callable[..., Any]], data: Data) -> None:
+    """Call the user's functions once, so that a mistake shows outside of a graph."""
+    sample = tf.cast(data.train.inputs[:2], tf.float32)
+    for change in augment:
+        if callable(change):
+            result = change(sample, tf.constant([0, 0]))
+            if tuple(result.shape) != tuple(sample.shape):
+                name = getattr(change, "__name__", str(change))
+                problem = f"{name} made {tuple(result.shape)} of {tuple(sample.shape)}"
+                raise UserError(
+                    "[data] augment", problem, "return as many inputs of the same shape"
+                )
 
 
 def steps_per_epoch(data: Data, batch: int) -> int:
