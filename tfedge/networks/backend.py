@@ -20,9 +20,11 @@ import tf_keras as keras
 from tfedge import paths
 from tfedge.errors import UserError
 
-__all__ = ["build", "keras", "load_model", "save_model", "seed_everything"]
+__all__ = ["build", "keras", "load_model", "reseed", "save_model", "seed_everything"]
 
 tf.get_logger().setLevel("ERROR")
+# Dropout then draws from a generator that `reseed` can set, not from a counter hidden in the graph.
+keras.backend.experimental.enable_tf_random_generator()
 
 
 def build(
@@ -71,6 +73,18 @@ def load_model(file: Path) -> keras.Model:
         return keras.models.load_model(file, compile=False)
 
 
+def reseed(model: keras.Model, seed: int, epoch: int) -> None:
+    """Set what Dropout and its like draw in an epoch, whatever was drawn before it.
+
+    A training that goes on in its third epoch then drops what it would have dropped anyway.
+    """
+    layers = [item for item in model.submodules if isinstance(item, keras.layers.Layer)]
+    for number, layer in enumerate(layers):
+        generator = getattr(getattr(layer, "_random_generator", None), "_generator", None)
+        if generator is not None:
+            generator.reset_from_seed(_mixed(seed, epoch, number))
+
+
 def seed_everything(seed: int) -> None:
     """Seed Python, numpy and TensorFlow, and hold TensorFlow to operations that repeat."""
     random.seed(seed)
@@ -78,3 +92,7 @@ def seed_everything(seed: int) -> None:
     tf.random.set_seed(seed)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
+
+
+def _mixed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0])

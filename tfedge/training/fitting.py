@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfedge.data.dataset import Data, Split
 from tfedge.errors import UserError, did_you_mean
 from tfedge.figures import accuracy_figures
-from tfedge.networks.backend import keras
+from tfedge.networks.backend import keras, reseed
 from tfedge.progress import Advance, Progress
 from tfedge.training.batches import evaluation_batches, steps_per_epoch, training_batches
 from tfedge.training.course import Course
@@ -82,7 +82,7 @@ def fit(
                 steps_per_epoch=steps,
                 validation_data=evaluation_batches(data, data.tune),
                 class_weight=_class_weights(course, data),
-                callbacks=[*callbacks, keeper, meter],
+                callbacks=[_reseeding(session.seed), *callbacks, keeper, meter],
                 verbose=0,
             )
     if course.keep == "best":
@@ -101,6 +101,12 @@ def tune_figures(model: keras.Model, data: Data) -> dict[str, Any]:
     """Measure accuracy on the tune split."""
     right = logits_of(model, data, data.tune).argmax(axis=-1) == data.tune.classes
     return accuracy_figures(int(right.sum()), len(right), "tune")
+
+
+def _reseeding(seed: int) -> keras.callbacks.Callback:
+    callback = keras.callbacks.LambdaCallback()
+    callback.on_epoch_begin = lambda epoch, logs: reseed(callback.model, seed, epoch)  # noqa: ARG005
+    return callback
 
 
 class _WarmUp(keras.optimizers.schedules.LearningRateSchedule):
