@@ -102,13 +102,16 @@ def with_pruning(
                 "layers", f"no layer to prune matches {wish!r}", did_you_mean(wish, names)
             )
 
+    single = without_blocks(model) if pattern.kind == "block" else []
+
     def wrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
         share = next((s for wish, s in exceptions.items() if fnmatchcase(layer.name, wish)), target)
         if layer.name not in names or not share:
             return layer
         if pattern.kind == "2:4":
             share = 0.5
-        return sparsity.prune_low_magnitude(layer, schedule.reaching(share), **pattern.options())
+        options = pattern.options() if layer.name not in single else {}
+        return sparsity.prune_low_magnitude(layer, schedule.reaching(share), **options)
 
     # Wrapping copies the layer's config; the copy of the whole model keeps the caller's untouched.
     twin = keras.models.clone_model(model)
@@ -142,15 +145,12 @@ def prunable(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def without_blocks(model: keras.Model) -> list[str]:
-    """Name the layers on which tfmot drops a block pattern: kernels wider than one pixel.
-
-    It squeezes the kernel and falls back to single weights if more than two axes are left.
-    """
+    """Name the layers in which no blocks can fall: tfmot knows them in matrices only."""
     matrix = 2
     return [
         layer.name
         for layer in prunable(model)
-        if (kernel := _kernel(layer)) is not None and sum(n > 1 for n in kernel.shape) > matrix
+        if (kernel := _kernel(layer)) is not None and kernel.ndim != matrix
     ]
 
 

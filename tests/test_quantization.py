@@ -1,0 +1,200 @@
+import numpy as np
+import pytest
+
+from tfedge.errors import UserError
+from tfedge.tflite.facts import facts
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def q():
+    from tfedge.training import quantization
+
+    return quantization
+
+
+@pytest.fixture(scope="module")
+def c():
+    from tfedge.tflite import conversion
+
+    return conversion
+
+
+def inputs(count=64, low=0.0):
+    return np.random.default_rng(0).uniform(low, 1, (count, 8, 8, 2)).astype(np.float32)
+
+
+def network(q, middle=None):
+    q.keras.backend.clear_session()
+    q.keras.utils.set_random_seed(0)
+    layers = q.keras.layers
+    x = given = q.keras.Input((8, 8, 2))
+    x = layers.Conv2D(8, 3, use_bias=False, name="first")(x)
+    x = layers.ReLU(name="active")(layers.BatchNormalization(name="norm")(x))
+    x = middle(x) if middle else x
+    x = layers.Conv2D(8, 3, name="second")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return q.keras.Model(given, layers.Dense(4, name="answer")(x))
+
+
+def trained(q, model, limits=(0.0, 1.0), epochs=2, **options):
+    x = inputs(low=limits[0])
+    aware = q.quantization_aware(model, x, limits, **options)
+    aware.compile("adam", "mse")
+    y = np.random.default_rng(1).normal(size=(len(x), 4)).astype(np.float32)
+    aware.fit(x, y, batch_size=16, epochs=epochs, verbose=0)
+    return aware
+
+
+def answers(flatbuffer, x):
+    """Run a bare int8 .tflite; return dequantised answers and the output's step."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    run = Interpreter(model_content=flatbuffer)
+    run.allocate_tensors()
+    (given,), (answer,) = run.get_input_details(), run.get_output_details()
+    (scale, zero), (step, origin) = given["quantization"], answer["quantization"]
+    found = []
+    for item in x:
+        pixel = np.clip(np.round(item / scale) + zero, -128, 127).astype(np.int8)
+        run.set_tensor(given["index"], pixel[None])
+        run.invoke()
+        found.append((run.get_tensor(answer["index"])[0].astype(np.float32) - origin) * step)
+    return np.stack(found), step
+
+
+def test_the_int8_file_answers_as_the_quantization_aware_network(q, c):
+    aware = trained(q, network(q))
+    x = np.round(inputs(200) * 255) / 255  # values that the input's grid holds
+    found, step = answers(c.to_int8(aware, inputs(), (0.0, 1.0)), x.astype(np.float32))
+    expected = aware(x, training=False).numpy()
+    assert np.abs(found - expected).max() <= 2 * step
+    assert np.mean(found.argmax(-1) == expected.argmax(-1)) >= 0.98
+
+
+@pytest.mark.parametrize(
+    ("limits", "scale", "zero"),
+    # -1 to 1 in 255 steps puts 0 half a step beside the grid: either neighbour is as good.
+    [((0.0, 1.0), 1 / 255, {-128}), ((-1.0, 1.0), 2 / 255, {-1, 0})],
+)
+@pytest.mark.parametrize("kind", ["float", "aware"])
+def test_the_inputs_scale_and_zero_point_are_those_of_the_limits(q, c, kind, limits, scale, zero):
+    model = network(q) if kind == "float" else trained(q, network(q), limits)
+    middling = 0.2 + 0.5 * inputs()  # nothing near the limits
+    (given,) = facts(c.to_int8(model, middling, limits), "x").inputs
+    assert given.scales == (pytest.approx(scale, rel=1e-6),)
+    assert given.zero_points[0] in zero
+
+
+def test_zeros_stay_zeros_in_the_file(q, c):
+    model = network(q)
+    for name in ("first", "second"):
+        kernel, *rest = model.get_layer(name).get_weights()
+        small = np.abs(kernel) < np.quantile(np.abs(kernel), 0.6)
+        model.get_layer(name).set_weights([np.where(small, 0, kernel), *rest])
+    zeros = [
+        int((model.get_layer(name).get_weights()[0] == 0).sum()) for name in ("first", "second")
+    ]
+    found = facts(c.to_int8(trained(q, model), inputs(), (0.0, 1.0)), "x")
+    convolutions = [weight for weight in found.weights if len(weight.shape) == 4]
+    assert [weight.zeros >= count for weight, count in zip(convolutions, zeros, strict=True)] == [
+        True,
+        True,
+    ]
+
+
+def test_batchnormalization_after_a_convolution_leaves_no_operator_of_its_own(q, c):
+    for model in (network(q), trained(q, network(q))):
+        found = facts(c.to_int8(model, inputs(), (0.0, 1.0)), "x")
+        names = {name for name, _ in found.operators}
+        assert names == {"CONV_2D", "MEAN", "FULLY_CONNECTED"}
+
+
+def test_activations_start_with_the_ranges_that_the_float_network_shows(q):
+    model = network(q)
+    aware = q.quantization_aware(model, inputs(), (0.0, 1.0))
+    ends = {w.name: float(w.numpy()) for w in aware.weights if "output_m" in w.name}
+    seen = q.keras.Model(model.inputs, model.get_layer("active").output)(inputs()).numpy()
+    (high,) = [value for name, value in ends.items() if "active" in name and "max" in name]
+    assert high == pytest.approx(seen.max(), rel=1e-5)
+
+
+def test_what_tfmot_cannot_train_is_named_and_is_int8_in_the_file_all_the_same(q, c):
+    layers = q.keras.layers
+
+    def middle(x):
+        return layers.PReLU(shared_axes=[1, 2], name="odd")(
+            layers.BatchNormalization(name="alone")(layers.MaxPooling2D(name="half")(x))
+        )
+
+    model = network(q, middle)
+    assert q.left_alone(model) == {
+        "alone": "BatchNormalization that follows no convolution or dense layer",
+        "odd": "tfmot has no rule for PReLU",
+    }
+    found = facts(c.to_int8(trained(q, model), inputs(), (0.0, 1.0)), "x")
+    assert found.float_tensors == ()
+
+
+def test_a_layer_may_be_left_by_name(q):
+    assert q.left_alone(network(q), ["sec*"]) == {"second": "named in leave"}
+    with pytest.raises(UserError, match="no layer matches 'sceond'\n  did you mean 'second'"):
+        q.quantization_aware(network(q), inputs(), (0.0, 1.0), ["sceond"])
+
+
+def test_a_network_in_a_network_is_refused_by_name(q):
+    layers, model = q.keras.layers, network(q)
+    model._name = "inner"
+    outer = q.keras.Sequential([layers.InputLayer((8, 8, 2)), model])
+    with pytest.raises(UserError, match="layer 'inner' is a network in a network"):
+        q.quantization_aware(outer, inputs(), (0.0, 1.0))
+
+
+def test_a_float_twin_has_the_weights_that_were_learned(q):
+    model = network(q)
+    aware = trained(q, model)
+    twin = q.float_twin(aware, model)
+    learned = {weight.name: weight.numpy() for weight in aware.weights}
+    assert np.array_equal(twin.get_layer("second").get_weights()[0], learned["second/kernel:0"])
+    assert not np.array_equal(
+        twin.get_layer("second").get_weights()[0], model.get_layer("second").get_weights()[0]
+    )
+
+
+def test_a_saved_quantization_aware_network_answers_as_before(q, tmp_path):
+    from tfedge.networks.backend import load_model, save_model
+
+    aware = trained(q, network(q))
+    save_model(aware, tmp_path / "model.h5")
+    x = inputs()
+    again = load_model(tmp_path / "model.h5")
+    assert np.array_equal(again(x, training=False), aware(x, training=False))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.h5"]
+
+
+def test_a_dense_layer_has_one_scale_and_a_convolution_one_a_channel(q, c):
+    found = facts(c.to_int8(network(q), inputs(), (0.0, 1.0)), "x")
+    by_rank = {
+        len(tensor.shape): len(tensor.scales)
+        for tensor in found.subgraphs[0].tensors
+        if tensor.stored and tensor.dtype == "int8"
+    }
+    assert by_rank == {2: 1, 4: 8}
+    assert found.inputs[0].shape == (1, 8, 8, 2)
+
+
+def test_the_same_network_makes_the_same_bytes(q, c):
+    one, two = (c.to_int8(network(q), inputs(), (0.0, 1.0)) for _ in "ab")
+    assert one == two
+
+
+def test_a_float_file_answers_as_the_network_does(q, c):
+    from ai_edge_litert.interpreter import Interpreter
+
+    model, x = network(q), inputs(4)
+    run = Interpreter(model_content=c.to_float(model))
+    (signature,) = run.get_signature_list()
+    step = run.get_signature_runner(signature)
+    found = np.concatenate([step(inputs=item[None])["logits"] for item in x])
+    assert found == pytest.approx(model(x, training=False).numpy(), abs=1e-5)
