@@ -27,9 +27,9 @@ STAGE_MISTAKES = [
     ("sparsity = 0.5", "sparsity = 1.4", "[sparse] sparsity: must be from 0 to 0.99, got 1.4"),
     ("sparsity = 0.5", 'sparsity = 0.6\npattern = "2:4"', "[sparse] sparsity: 2:4 is 0.5 by its nature"),
     ("sparsity = 0.5", "begin = 0.9", "[sparse] begin: must be at most end, 0.6, got 0.9"),
-    ('of = "int8"', 'of = "aware"', "[tested] of: 'aware' makes a Keras network, not a .tflite"),
+    ('of = "int8"', 'of = "aware"', "[tested] of: 'aware' makes an 8-bit network, not a .tflite"),
     ('of = "aware"', 'of = "stdent"', "[int8] of: 'stdent' is not a stage above this one\n  did you mean 'student'?"),
-    ("[tested]", '["a/b"]', "[a/b]: is no name for a stage"),
+    ("[tested]", '["a/b"]', "[a/b]: 'a/b' is no name for a folder"),
     ("[tested]", "[", "stripes.toml: "),
     ("[data]", "loose = 1\n[data]", "unknown setting 'loose'\n  every setting stands in a table"),
     ('use = "stripes.py:stripes"', 'use = "stripes.py:strips"', "did you mean 'stripes'?"),
@@ -192,3 +192,21 @@ def test_report_of_nothing_says_what_to_run(project, capsys):
 def test_a_file_that_is_not_there_is_named(capsys, command):
     assert main(command) == 2
     assert f"{command[1]}: No such file or directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("photos", ['my "x" photos', "a\\b"])
+def test_new_writes_any_folders_name_as_valid_toml(tmp_path, photos):
+    import tomllib
+
+    assert main(["new", str(tmp_path / "my cats"), "--photos", photos]) == 0
+    tables = tomllib.loads((tmp_path / "my cats/pipeline.toml").read_text())
+    assert tables["data"]["path"] == photos
+    assert tables["settings"]["name"] == "my_cats"
+
+
+def test_a_build_folder_that_is_a_file_is_named(project, capsys):
+    (project / "taken").touch()
+    assert (
+        main(["build", str(project / "stripes.toml"), "--build-dir", str(project / "taken")]) == 2
+    )
+    assert "taken" in capsys.readouterr().err

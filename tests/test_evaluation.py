@@ -136,14 +136,17 @@ def photos(tmp_path):
 
 
 def test_of_a_folder_with_splits_the_test_split_is_measured(photos):
-    found = examples(photos, LABELS, SHAPE, SIZING)
+    found, name = examples(photos, LABELS, SHAPE, SIZING)
+    assert name == "test"
     assert found.inputs.shape == (2, 4, 4, 3)
     assert sorted(found.inputs[:, 0, 0, 0].tolist()) == [10, 200]
     assert found.classes.tolist() == [0, 1]
 
 
 def test_of_a_folder_without_splits_everything_is_measured(photos):
-    assert len(examples(photos / "train", LABELS, SHAPE, SIZING).classes) == 2
+    found, name = examples(photos / "train", LABELS, SHAPE, SIZING)
+    assert name == "all"
+    assert len(found.classes) == 2
 
 
 def test_strange_folders_and_broken_photos_are_named_together(photos):
@@ -164,7 +167,7 @@ def test_an_empty_folder_is_named(tmp_path):
 
 def npz(folder, **arrays):
     np.savez(folder / "x.npz", **arrays)
-    return examples(folder / "x.npz", LABELS, (3, 2), SIZING)
+    return examples(folder / "x.npz", LABELS, (3, 2), ("", ""))[0]
 
 
 def test_arrays_are_measured_by_number_or_by_name(tmp_path):
@@ -181,6 +184,9 @@ def test_arrays_are_measured_by_number_or_by_name(tmp_path):
         ({"x": np.ones((4, 3, 2))}, "has no 'y'\n  write x_test and y_test, or x and y"),
         ({"x": np.ones((4, 3)), "y": np.zeros(4, int)}, "x holds (3,), the model takes (3, 2)"),
         ({"x": np.ones((1, 3, 2)), "y": np.array([2])}, "y must be from 0 to 1, got 2 to 2"),
+        ({"x": np.ones((4, 3, 2)), "y": np.zeros(3, int)}, "x has 4 rows and y 3"),
+        ({"x": np.ones((0, 3, 2)), "y": np.zeros(0, int)}, "x has 0 rows and y 0"),
+        ({"x": np.ones((1, 3, 2)), "y": np.array([0.5])}, "y is float64\n  write class numbers"),
         ({"x": np.ones((1, 3, 2)), "y": np.array(["cow"])}, "'cow', which is no class"),
     ],
 )
@@ -188,3 +194,11 @@ def test_arrays_that_do_not_fit_are_named(tmp_path, arrays, message):
     with pytest.raises(UserError) as caught:
         npz(tmp_path, **arrays)
     assert message in str(caught.value)
+
+
+def test_pixels_must_be_bytes_and_photos_need_a_model_for_them(tmp_path, photos):
+    np.savez(tmp_path / "x.npz", x=np.ones((2, 4, 4, 3)), y=np.array([0, 1]))
+    with pytest.raises(UserError, match="x is float64, the model takes pixels"):
+        examples(tmp_path / "x.npz", LABELS, SHAPE, SIZING)
+    with pytest.raises(UserError, match="holds photos, the model takes arrays"):
+        examples(photos, LABELS, (3, 2), ("", ""))

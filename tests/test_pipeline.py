@@ -33,7 +33,8 @@ def edit(project, old, new, file="stripes.toml"):
 
 def run(self, job):
     """Pretend to work: leave a file and a figure."""
-    (job.out / "model.tflite").write_text(job.name)
+    for name in ("model.h5", "model.tflite"):
+        (job.out / name).write_text(job.name)
     return {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "split": "tune"}
 
 
@@ -233,3 +234,84 @@ def test_a_record_is_written_after_everything_else(pretend):
     for folder in (pretend / "build/stripes").glob("*-????????"):
         record = (folder / "stage.json").stat().st_mtime_ns
         assert all(file.stat().st_mtime_ns <= record for file in folder.iterdir())
+
+
+def test_a_damaged_folder_is_noticed_and_made_again(pretend):
+    (student,) = (pretend / "build/stripes").glob("student-????????")
+    (student / "model.h5").write_text("st")
+    assert plan(pretend) == KEPT | {"student": "its model.h5 is missing or damaged"}
+    build(pretend)
+    (student / "stage.json").write_text("{garbage")
+    assert plan(pretend)["student"] == "its stage.json is missing or damaged"
+    build(pretend)
+    assert plan(pretend) == KEPT
+    assert (student / "model.h5").read_text() == "student"
+
+
+def test_a_tflite_of_other_settings_is_not_taken_for_this_builds(pretend):
+    edit(pretend, "widths = [16, 32]", "widths = [16, 24]")
+    build(pretend, until="teacher")
+    assert not (pretend / "build/stripes/stripes.tflite").exists()
+    edit(pretend, "widths = [16, 24]", "widths = [16, 32]")
+    build(pretend)
+    assert (pretend / "build/stripes/stripes.tflite").read_text() == "tested"
+
+
+def own_stage(project, body, extra=""):
+    (project / "own.py").write_text(OWN_STAGE.split("    def run")[0] + extra + body)
+    with (project / "stripes.toml").open("a") as file:
+        file.write('\n[shout]\nuse = "own.py:Shout"\nof = "int8"\n')
+
+
+@pytest.mark.parametrize(
+    ("body", "extra", "message"),
+    [
+        ("    def run(self, job):\n        return None\n", "", "run() returned None"),
+        ("    def run(self, job):\n        return {'a': job}\n", "", "returned what is no JSON"),
+        ("    def run(self, job):\n        return {}\n", "    makes = 'tflite'\n",
+         "makes a tflite, but there is no model.tflite"),
+        ("    def run(self, job):\n        return 1 / 0\n", "", "own.py:14: ZeroDivisionError"),
+        ("    walk = 1\n", "", "'own.py:Shout' is no stage\n  write a frozen dataclass with run"),
+    ],
+)  # fmt: skip
+def test_a_stage_of_the_users_own_that_goes_wrong_is_not_kept(pretend, body, extra, message):
+    own_stage(pretend, body, extra)
+    with pytest.raises(UserError) as caught:
+        build(pretend)
+    assert message in str(caught.value)
+    assert not list((pretend / "build/stripes").glob("shout-????????"))
+
+
+def test_numpy_numbers_are_fine_as_figures(pretend):
+    own_stage(
+        pretend,
+        "    def run(self, job):\n"
+        "        import numpy\n        return {'accuracy': numpy.float32(0.5)}\n",
+    )
+    steps = build(pretend)
+    record = json.loads((steps[-1].folder / "stage.json").read_text())
+    assert record["figures"] == {"accuracy": 0.5}
+    assert "50.00 %" in (pretend / "build/stripes/report.md").read_text()
+
+
+def test_an_8_bit_network_is_trained_on_by_no_other_stage(project):
+    edit(project, 'of = "aware"', 'of = "aware"\n\n[again]\nuse = "qat"\nof = "aware"')
+    with pytest.raises(UserError, match="'aware' makes an 8-bit network, not a float network"):
+        load(project)
+
+
+def test_an_argument_that_has_a_settings_name_is_refused(project):
+    (project / "own.py").write_text("def net(shape, classes, alpha=0.5): pass\n")
+    edit(project, '"models/small.py:stack"\nwidths = [8, 16]', '"own.py:net"')
+    with pytest.raises(UserError, match="has an argument 'alpha', which is a setting of the stage"):
+        load(project)
+
+
+@pytest.mark.parametrize("name", ["../escape", "a/b", ""])
+def test_a_pipelines_name_stays_in_the_build_folder(project, name):
+    edit(project, "seed = 7", f'seed = 7\nname = "{name}"')
+    if not name:
+        assert load(project).name == "stripes"
+        return
+    with pytest.raises(UserError, match=r"\[settings\] name: .* is no name for a folder"):
+        load(project)

@@ -32,7 +32,7 @@ def pruned(p, pattern="free", target=0.75, exceptions=None, steps=12):
     """Train with pruning for a few steps; return the network before and after."""
     before = network(p)
     schedule = p.Schedule("polynomial", 0, 8, 2, 1)
-    model = p.with_pruning(before, target, schedule, p.Pattern(pattern, (1, 4)), exceptions or {})
+    model = p.with_pruning(before, target, schedule, p.Pattern(pattern, (1, 2)), exceptions or {})
     model.compile("adam", "mse")
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4 * steps, 8, 8, 4)).astype(np.float32)
@@ -77,14 +77,15 @@ def test_two_of_each_four_weights_along_the_inputs_are_zero(p):
 def test_whole_blocks_fall_in_a_dense_layer(p):
     _, model = pruned(p, "block", target=0.5)
     kernel = p.without_pruning(model).get_layer("answer").get_weights()[0]
-    blocks = kernel.reshape(8, 1, 4)  # one input by four outputs
-    share = (blocks == 0).mean(axis=2).ravel()
+    blocks = kernel.reshape(16, 2)  # one input by two outputs
+    share = (blocks == 0).mean(axis=1)
     assert set(share) == {0.0, 1.0}
     assert share.mean() == pytest.approx(0.5)
 
 
 def test_layers_where_no_blocks_form_are_named(p):
-    assert p.without_blocks(network(p)) == ["wide", "narrow"]
+    assert p.without_blocks(network(p), (1, 2)) == ["wide", "narrow"]
+    assert p.without_blocks(network(p), (1, 4)) == ["wide", "narrow", "answer"]
 
 
 @pytest.mark.parametrize("step", [0, 250, 500, 1000])
@@ -109,9 +110,25 @@ def test_the_last_pruning_comes_before_training_ends_however_short(p, epochs, ba
 
 
 def test_a_pattern_that_matches_no_layer_is_refused(p):
-    with pytest.raises(
-        UserError, match="no layer to prune matches 'answr'\n  did you mean 'answer'"
-    ):
-        p.with_pruning(
-            network(p), 0.5, p.Schedule("constant", 0, 1, 1, 0), p.Pattern("free", (1, 4)), {"answr": 0}
-        )  # fmt: skip
+    schedule, pattern = p.Schedule("constant", 0, 1, 1, 0), p.Pattern("free", (1, 4))
+    with pytest.raises(UserError, match="matches 'answr'\n  did you mean 'answer'"):
+        p.with_pruning(network(p), 0.5, schedule, pattern, {"answr": 0})
+
+
+def test_zeros_that_are_there_are_not_pruned_away_again(p):
+    _, model = pruned(p, target=0.75)
+    sparse, schedule = p.without_pruning(model), p.Schedule("polynomial", 0, 8, 2, 1)
+    with pytest.raises(UserError, match="wide has 75% zeros, and would have 50%"):
+        p.with_pruning(sparse, 0.5, schedule, p.Pattern("free", (1, 4)), {})
+
+
+def test_a_network_in_a_network_is_refused(p):
+    inner, schedule = network(p), p.Schedule("constant", 0, 1, 1, 0)
+    outer = p.keras.Sequential([p.keras.layers.InputLayer((8, 8, 4)), inner])
+    with pytest.raises(UserError, match="is a network in a network"):
+        p.with_pruning(outer, 0.5, schedule, p.Pattern("free", (1, 4)), {})
+
+
+def test_prunings_further_apart_than_the_ramp_are_refused(p):
+    with pytest.raises(UserError, match="every: must be at most the 4 steps of the ramp, got 5"):
+        p.Schedule.over(Course(epochs=1, batch=64), stripes(), (0, 1), kind="polynomial", every=5)

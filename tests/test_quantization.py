@@ -93,15 +93,12 @@ def test_zeros_stay_zeros_in_the_file(q, c):
         kernel, *rest = model.get_layer(name).get_weights()
         small = np.abs(kernel) < np.quantile(np.abs(kernel), 0.6)
         model.get_layer(name).set_weights([np.where(small, 0, kernel), *rest])
-    zeros = [
-        int((model.get_layer(name).get_weights()[0] == 0).sum()) for name in ("first", "second")
-    ]
+    kernels = [model.get_layer(name).get_weights()[0] for name in ("first", "second")]
     found = facts(c.to_int8(trained(q, model), inputs(), (0.0, 1.0)), "x")
-    convolutions = [weight for weight in found.weights if len(weight.shape) == 4]
-    assert [weight.zeros >= count for weight, count in zip(convolutions, zeros, strict=True)] == [
-        True,
-        True,
-    ]
+    convolutions = [weight.zeros for weight in found.weights if len(weight.shape) == 4]
+    assert len(convolutions) == 2
+    for zeros, kernel in zip(convolutions, kernels, strict=True):
+        assert zeros >= (kernel == 0).sum() > 0.55 * kernel.size
 
 
 def test_batchnormalization_after_a_convolution_leaves_no_operator_of_its_own(q, c):

@@ -124,4 +124,4 @@ def test_plain_values_hold_defaults_and_hash_what_refs_name(read):
 
 def test_inputs_are_the_settings_that_name_stages(read):
     assert settings.inputs_of(read()) == {"of": "a"}
-    assert settings.wanted(read()) == {"of": "network"}
+    assert settings.wanted(read()) == {"of": ("network", "8-bit network")}

@@ -28,7 +28,11 @@ SET = click.option(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 INTERRUPTED = 130
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+NO_ROOM = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+)
+"""What a disk or a path of the user's can be wrong in."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -117,13 +121,23 @@ def new(folder: Path, photos: str) -> None:
 @click.option(
     "--data", required=True, type=PATH, help="Folder of photos by class, .npz, or pipeline file."
 )
+@SET
+@BUILD_DIR
 @JSON
-def evaluate(model: Path, data: Path, *, as_json: bool) -> None:
-    """Measure MODEL.tflite on data, by the board's own script."""
+def evaluate(
+    model: Path, data: Path, changes: tuple[str, ...], build_dir: Path, *, as_json: bool
+) -> None:
+    """Measure MODEL.tflite on data, by the board's own script.
+
+    Of a pipeline file the test split is taken; of a folder or an .npz its test part if it has one,
+    else everything, be it what the model was trained on.
+    """
     from tfedge.plan import measuring
     from tfedge.report import ladder
 
-    test = measuring.evaluate(model, data, progress.terminal())
+    test = measuring.evaluate(
+        model, data, progress.terminal(), changes=changes, build_dir=build_dir
+    )
     click.echo(json.dumps(test, indent=1) if as_json else ladder.evaluation(test))
 
 
@@ -153,7 +167,8 @@ def report(file: Path, changes: tuple[str, ...], build_dir: Path, *, as_json: bo
 
     found = pipeline.report(pipeline.load(file, changes), build_dir)
     if not found["stages"]:
-        raise UserError(file, "no stage is built yet", f"run: tfedge build {file}")
+        fix = f"run: tfedge build {file}; and what was built with --set is reported with it"
+        raise UserError(file, "no stage of these settings is built yet", fix)
     click.echo(json.dumps(found, indent=1) if as_json else ladder.table(found))
 
 

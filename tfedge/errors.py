@@ -20,6 +20,13 @@ class UserError(Exception):
 
     def __init__(self, where: object, problem: str, fix: str = "") -> None:
         super().__init__(f"{where}: {problem}" + (f"\n  {fix}" if fix else ""))
+        self.parts = (where, problem, fix)
+
+    def within(self, place: str) -> UserError:
+        """Return the same error with the pipeline's file and stage before it, once."""
+        where, problem, fix = self.parts
+        inside = str(where).removeprefix(place.split()[-1]).strip()
+        return UserError(f"{place} {inside}".strip(), problem, fix)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -18,20 +18,25 @@ from tfedge.paths import runner
 
 def examples(
     place: Path, labels: tuple[str, ...], shape: tuple[int, ...], sizing: tuple[str, str]
-) -> Split:
-    """Read examples of known classes into memory.
+) -> tuple[Split, str]:
+    """Read examples of known classes into memory, and say what they are: "test" or "all".
 
     Args:
       place: A folder of <class>/*.jpg, or of test/<class>/*.jpg of which the test split is taken;
         or an .npz with x_test and y_test, or x and y.
       labels: The classes' names, in the order of their numbers.
       shape: Of one input.
-      sizing: Pillow's filter and how photos of another shape are made to fit, for a folder.
+      sizing: Pillow's filter and how photos of another shape are made to fit; two empty texts for
+        a model that takes no pixels.
     """
     if place.is_dir():
         inside = place / "test"
-        return _photos(inside if inside.is_dir() else place, labels, shape, sizing)
-    return _arrays(place, labels, shape)
+        if not sizing[0]:
+            raise UserError(place, "holds photos, the model takes arrays", "give it an .npz")
+        if inside.is_dir():
+            return _photos(inside, labels, shape, sizing), "test"
+        return _photos(place, labels, shape, sizing), "all"
+    return _arrays(place, labels, shape, "image" if sizing[0] else "array")
 
 
 def _photos(
@@ -69,7 +74,9 @@ def _photos(
     return Split(np.stack(inputs), np.array(classes, np.int64))
 
 
-def _arrays(file: Path, labels: tuple[str, ...], shape: tuple[int, ...]) -> Split:
+def _arrays(
+    file: Path, labels: tuple[str, ...], shape: tuple[int, ...], kind: str
+) -> tuple[Split, str]:
     arrays = load_npz(file)
     suffix = "_test" if "x_test" in arrays else ""
     try:
@@ -77,12 +84,16 @@ def _arrays(file: Path, labels: tuple[str, ...], shape: tuple[int, ...]) -> Spli
     except KeyError as missing:
         fix = "write x_test and y_test, or x and y"
         raise UserError(file, f"has no {missing}", fix) from None
+    if len(inputs) != len(answers) or not len(inputs):
+        raise UserError(file, f"x has {len(inputs)} rows and y {len(answers)}", "write one each")
     if inputs.ndim == len(shape) and shape[-1] == 1:
         inputs = inputs[..., None]
     if inputs.shape[1:] != shape:
         raise UserError(file, f"x holds {inputs.shape[1:]}, the model takes {shape}")
-    inputs = inputs if inputs.dtype == np.uint8 else inputs.astype(np.float32)
-    return Split(inputs, _numbers(answers, labels, file))
+    if kind == "image" and inputs.dtype != np.uint8:
+        raise UserError(file, f"x is {inputs.dtype}, the model takes pixels", "write uint8")
+    inputs = inputs if kind == "image" else inputs.astype(np.float32)
+    return Split(inputs, _numbers(answers, labels, file)), "test" if suffix else "all"
 
 
 def _numbers(
@@ -95,7 +106,9 @@ def _numbers(
             problem = f"y holds {strange[0]!r}, which is no class of the model"
             raise UserError(file, problem, f"it knows {', '.join(labels)}")
         return np.array([known[str(answer)] for answer in answers], np.int64)
-    if answers.size and not 0 <= answers.min() <= answers.max() < len(labels):
+    if answers.dtype.kind not in "iu":
+        raise UserError(file, f"y is {answers.dtype}", "write class numbers or names")
+    if not 0 <= answers.min() <= answers.max() < len(labels):
         problem = f"y must be from 0 to {len(labels) - 1}, got {answers.min()} to {answers.max()}"
         raise UserError(file, problem)
     return answers.astype(np.int64)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,16 @@ import tf_keras as keras
 from tfedge import paths
 from tfedge.errors import UserError
 
-__all__ = ["build", "keras", "load_model", "reseed", "save_model", "seed_everything"]
+__all__ = [
+    "build",
+    "keras",
+    "layers_in",
+    "load_model",
+    "refuse_nested",
+    "reseed",
+    "save_model",
+    "seed_everything",
+]
 
 tf.get_logger().setLevel("ERROR")
 # Dropout then draws from a generator that `reseed` can set, not from a counter hidden in the graph.
@@ -44,12 +54,27 @@ def build(
         kind = f"{type(model).__module__}.{type(model).__qualname__}"
         fix = "tfmot knows Keras 2 only: write `from tfedge.networks.backend import keras`"
         raise UserError(where, f"must return a tf_keras.Model, got {kind}", fix)
+    if not (isinstance(model, keras.Sequential) or model._is_graph_network) or not model.built:
+        fix = "end in keras.Model(inputs, outputs); give a Sequential a keras.Input first"
+        raise UserError(where, "must be a functional or Sequential network with an input", fix)
+    if _ends_in_softmax(model):
+        fix = "leave the softmax out: training and the board take it on the logits themselves"
+        raise UserError(where, "ends in a softmax, and has to answer with logits", fix)
     if tuple(model.input_shape[1:]) != tuple(shape):
         raise UserError(where, f"takes {model.input_shape[1:]}, but the data is {shape}")
     if tuple(model.output_shape[1:]) != (classes,):
         problem = f"answers with {model.output_shape[1:]}, but the data has {classes} classes"
         raise UserError(where, problem, "end in Dense(classes), without softmax")
     return model
+
+
+def refuse_nested(model: keras.Model) -> None:
+    """Refuse a network with another in it, which tfmot would pass over or not take."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            problem = f"layer {layer.name!r} is a network in a network"
+            fix = "tfmot takes flat networks: call the inner one's layers one by one"
+            raise UserError(f"network {model.name!r}", problem, fix)
 
 
 def save_model(model: keras.Model, file: Path) -> None:
@@ -65,12 +90,25 @@ def save_model(model: keras.Model, file: Path) -> None:
     partial.unlink()
 
 
-def load_model(file: Path) -> keras.Model:
-    """Read what `save_model` wrote; the model is not compiled."""
+def load_model(file: Path, custom: Mapping[str, type] | None = None) -> keras.Model:
+    """Read what `save_model` wrote; the model is not compiled.
+
+    Args:
+      custom: Layers that are not Keras's or tfmot's, by the name of their class.
+    """
     from tensorflow_model_optimization.quantization.keras import quantize_scope
 
-    with quantize_scope():
+    with quantize_scope(dict(custom or {})):
         return keras.models.load_model(file, compile=False)
+
+
+def layers_in(module: ModuleType) -> dict[str, type]:
+    """Find the Keras layers that a module of the user's defines, under every name they save as."""
+    found: dict[str, type] = {}
+    for name, kind in vars(module).items():
+        if isinstance(kind, type) and issubclass(kind, keras.layers.Layer):
+            found |= {name: kind, keras.saving.get_registered_name(kind): kind}
+    return found
 
 
 def reseed(model: keras.Model, seed: int, epoch: int) -> None:
@@ -92,6 +130,12 @@ def seed_everything(seed: int) -> None:
     tf.random.set_seed(seed)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
+
+
+def _ends_in_softmax(model: keras.Model) -> bool:
+    last = model.layers[-1]
+    activation = getattr(last, "activation", None)
+    return isinstance(last, keras.layers.Softmax) or activation is keras.activations.softmax
 
 
 def _mixed(*numbers: int) -> int:

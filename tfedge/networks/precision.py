@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tfedge.errors import UserError
-from tfedge.networks.backend import keras
+from tfedge.networks.backend import keras, refuse_nested
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
@@ -19,12 +18,10 @@ def in_precision(model: keras.Model, precision: str) -> keras.Model:
     Args:
       precision: A key of `POLICIES`.
     """
+    refuse_nested(model)
     policy = POLICIES[precision]
 
     def retyped(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if isinstance(layer, keras.Model):
-            problem = f"layer {layer.name!r} is a network in a network"
-            raise UserError("precision", f"{problem}; {precision} needs a flat one")
         config: dict[str, Any] = layer.get_config()
         if not isinstance(layer, keras.layers.InputLayer):
             config["dtype"] = policy

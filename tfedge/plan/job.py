@@ -31,6 +31,7 @@ class Job:
       data: The pipeline's data.
       augment: Names of augmentations and functions of the user's, see `training_batches`.
       seed: The same for every stage of a pipeline.
+      code: Refs to all networks of the pipeline: a layer of the user's own is defined beside them.
       progress: Where to report.
       made_by: What a card says of its origin: versions, pipeline, stage, key.
     """
@@ -42,14 +43,18 @@ class Job:
     data: Data
     augment: Sequence[str | Callable[..., Any]]
     seed: int
+    code: Sequence[Ref]
     progress: Progress
     made_by: Mapping[str, str]
 
     def load(self, setting: str) -> Any:
         """Return the Keras model that the stage named by `setting` has saved."""
-        from tfedge.networks.backend import load_model
+        from tfedge.networks.backend import layers_in, load_model
 
-        return load_model(self.inputs[setting] / MODEL)
+        custom: dict[str, type] = {}
+        for ref in self.code:
+            custom |= layers_in(ref.module())
+        return load_model(self.inputs[setting] / MODEL, custom)
 
     def save(self, model: Any) -> None:
         """Save a Keras model as the stage's result."""
@@ -84,9 +89,12 @@ def file_figures(content: bytes, where: object) -> dict[str, Any]:
     from tfedge.tflite.facts import facts
 
     found = facts(content, where)
+    names = {name for name, _ in found.operators}
+    # What these multiply is not counted, and a figure that is wrong is worse than none.
+    whole = not any(word in name for name in names for word in ("LSTM", "RNN", "SVDF", "WHILE"))
     return {
         "parameters": found.parameters,
-        "macs": found.macs,
+        **({"macs": found.macs} if whole else {}),
         "raw_bytes": len(content),
         "zipped_bytes": len(zlib.compress(content, 9)),
     }

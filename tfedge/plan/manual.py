@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tfedge.plan.pipeline import General
 from tfedge.plan.settings import Field, fields_of
 from tfedge.plan.sources import SOURCES, Function
 from tfedge.plan.stages import STAGES
@@ -9,5 +10,5 @@ from tfedge.plan.stages import STAGES
 
 def entries() -> dict[str, tuple[str, list[Field]]]:
     """Map each `use` to its docstring and its settings."""
-    kinds = {**SOURCES, "path.py:function": Function, **STAGES}
+    kinds = {"[settings]": General, **SOURCES, "path.py:function": Function, **STAGES}
     return {use: (kind.__doc__ or "", list(fields_of(kind))) for use, kind in kinds.items()}

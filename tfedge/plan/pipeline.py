@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.metadata
 import inspect
@@ -12,13 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tfedge import paths
 from tfedge.declarations import setting
 from tfedge.errors import UserError, did_you_mean
 from tfedge.plan import settings, sources, store
-from tfedge.plan.job import TFLITE, Job, Stage
+from tfedge.plan.job import MODEL, TFLITE, Job, Stage
 from tfedge.plan.refs import Ref, blaming
 from tfedge.plan.stages import STAGES
 from tfedge.progress import Progress, quietly
@@ -77,23 +78,19 @@ def load(file: Path, changes: Sequence[str] = ()) -> Pipeline:
     Args:
       changes: Settings that take the place of the file's, as ``stage.setting=value``.
     """
-    try:
-        tables = tomllib.loads(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(file, getattr(error, "strerror", None) or str(error)) from None
+    tables = _tables(file)
     for change in changes:
         _change(tables, change)
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            fix = "every setting stands in a table: [data], [settings] or a stage's"
-            raise UserError(file, f"unknown setting {name!r}", fix)
-    general = _table(General, tables.pop("settings", {}), f"{file.name} [settings]", file)
+    where = f"{file.name} [settings]"
+    general: General = settings.read(General, tables.pop("settings", {}), where, file.parent)
+    if general.name:
+        _check_name(general.name, f"{where} name")
     if "data" not in tables:
         raise UserError(file, "has no [data] table", 'write [data] with use = "folder"')
     source = sources.read(tables.pop("data"), f"{file.name} [data]", file.parent)
     stages: dict[str, Stage] = {}
     for name, table in tables.items():
-        _check_name(name, file)
+        _check_name(name, f"{file.name} [{name}]")
         stages[name] = _stage(table, f"{file.name} [{name}]", file.parent, above=stages)
     if not stages:
         raise UserError(file, "has no stages", f"add a table with use = one of {', '.join(STAGES)}")
@@ -115,8 +112,7 @@ def plan(pipeline: Pipeline, root: Path, *, fresh: bool = False) -> list[Step]:
         recipe = store.recipe_of(stage, upstream, data, pipeline.seed)
         keys[name] = store.key_of(recipe)
         folder = root / pipeline.name / f"{name}-{keys[name][:8]}"
-        finished = (folder / store.RECORD).is_file()
-        why = "" if finished else store.reasons(folder, inputs, recipe)
+        why = store.reasons(folder, inputs, recipe) if store.damage(folder) else ""
         steps.append(Step(name, stage, folder, inputs, recipe, FRESH if fresh else why))
     return steps
 
@@ -151,7 +147,7 @@ def build(
                 progress.say(f"{step.name:12} kept   {step.folder}")
             if step.name == until:
                 break
-        _publish(pipeline, root, steps)
+        _publish(pipeline, root)
     return steps
 
 
@@ -187,6 +183,7 @@ def _run(
             data=data,
             augment=pipeline.source.augmentations(),
             seed=pipeline.seed,
+            code=[ref for stage in pipeline.stages.values() for ref in settings.refs_of(stage)],
             progress=progress,
             made_by={
                 "tfedge": importlib.metadata.version("tfedge"),
@@ -196,37 +193,77 @@ def _run(
             },
         )
         ours = type(step.stage) in STAGES.values()
-        with nullcontext() if ours else blaming(Path(inspect.getfile(type(step.stage)))):
-            record["figures"] = step.stage.run(job)
+        where = f"{pipeline.file.name} [{step.name}]"
+        try:
+            with nullcontext() if ours else blaming(Path(inspect.getfile(type(step.stage)))):
+                figures = step.stage.run(job)
+        except UserError as error:
+            raise error.within(where) from error.__cause__
+        record["figures"] = _checked(figures, step.stage, out, where)
         record["seconds"] = round(time.perf_counter() - started, 1)
     progress.say(f"{step.name:12} done   {record['seconds']} s  {ladder.brief(record['figures'])}")
 
 
-def _publish(pipeline: Pipeline, root: Path, steps: Sequence[Step]) -> None:
-    """Put the last .tflite and the report where a user looks for them."""
-    for step in reversed(steps):
-        if getattr(step.stage, "makes", "") == "tflite":
-            paths.replace(result(pipeline, root), (step.folder / TFLITE).read_bytes())
-            break
+def _publish(pipeline: Pipeline, root: Path) -> None:
+    """Put the last .tflite and the report where a user looks for them.
+
+    What an earlier build of other settings has put there goes: it would be taken for this one's.
+    """
+    steps = [step for step in plan(pipeline, root) if not step.why]
+    files = [step.folder / TFLITE for step in steps if getattr(step.stage, "makes", "") == "tflite"]
+    target = result(pipeline, root)
+    if files:
+        paths.replace(target, files[-1].read_bytes())
+    else:
+        target.unlink(missing_ok=True)
     report = ladder.report_of(pipeline.name, _records(steps))
-    folder = root / pipeline.name
-    paths.replace(folder / "report.json", json.dumps(report, indent=1, ensure_ascii=False) + "\n")
-    paths.replace(folder / "report.md", ladder.markdown(report))
+    paths.replace(
+        target.with_name("report.json"), json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    )
+    paths.replace(target.with_name("report.md"), ladder.markdown(report))
 
 
 def _records(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
     for step in steps:
-        file = step.folder / store.RECORD
-        if file.is_file():
-            record = json.loads(file.read_text("utf-8"))
+        record = None if step.why else store.read_record(step.folder)
+        if record:
             use = next((use for use, kind in STAGES.items() if type(step.stage) is kind), "")
             use = use or type(step.stage).__qualname__
             yield {"name": step.name, "use": use, "key": step.key} | record
 
 
+def _checked(figures: Any, stage: Stage, out: Path, where: str) -> dict[str, Any]:
+    """Refuse what a stage of the user's own left that no report or later stage could read."""
+    try:
+        figures = json.loads(json.dumps(figures, default=lambda number: number.item()))
+    except (TypeError, ValueError, AttributeError) as error:
+        fix = "return a dictionary of numbers, texts and lists"
+        raise UserError(where, f"run() returned what is no JSON: {error}", fix) from None
+    if not isinstance(figures, dict):
+        raise UserError(where, f"run() returned {figures!r}", "return a dictionary of figures")
+    makes = getattr(stage, "makes", "")
+    wanted = {"network": MODEL, "8-bit network": MODEL, "tflite": TFLITE}.get(makes)
+    if wanted and not (out / wanted).is_file():
+        fix = f"write job.out / {wanted!r}; job.save(model) does for a network"
+        raise UserError(where, f"makes a {makes}, but there is no {wanted}", fix)
+    return figures
+
+
 def _versions() -> dict[str, str]:
     names = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
     return {name: importlib.metadata.version(name) for name in names}
+
+
+def _tables(file: Path) -> dict[str, Any]:
+    try:
+        tables = tomllib.loads(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(file, getattr(error, "strerror", None) or str(error)) from None
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            fix = "every setting stands in a table: [data], [settings] or a stage's"
+            raise UserError(file, f"unknown setting {name!r}", fix)
+    return tables
 
 
 def _change(tables: dict[str, Any], change: str) -> None:
@@ -236,24 +273,19 @@ def _change(tables: dict[str, Any], change: str) -> None:
     if not (sign and dot and key):
         raise UserError("--set", f"cannot read {change!r}", "write --set stage.setting=value")
     if table not in tables and table not in RESERVED:
-        raise UserError(
-            "--set", f"there is no [{table}]", did_you_mean(table, [*tables, *RESERVED])
-        )
+        known = sorted({*tables, *RESERVED})
+        raise UserError("--set", f"there is no [{table}]", did_you_mean(table, known))
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()  # a bare word is text
     tables.setdefault(table, {})[key] = value
 
 
-def _table(kind: type[Any], table: Any, where: str, file: Path) -> Any:
-    return settings.read(kind, table, where, file.parent)
-
-
-def _check_name(name: str, file: Path) -> None:
+def _check_name(name: str, where: str) -> None:
     if not name.replace("_", "").replace("-", "").isalnum():
         fix = "write letters, digits, - and _, because a folder gets this name"
-        raise UserError(f"{file.name} [{name}]", "is no name for a stage", fix)
+        raise UserError(where, f"{name!r} is no name for a folder", fix)
 
 
 def _stage(table: dict[str, Any], where: str, folder: Path, above: dict[str, Stage]) -> Stage:
@@ -267,7 +299,11 @@ def _stage(table: dict[str, Any], where: str, folder: Path, above: dict[str, Sta
         raise UserError(where, "'use' is missing", did_you_mean("", STAGES))
     else:
         raise UserError(where, f"unknown stage {use!r}", did_you_mean(str(use), STAGES))
-    stage: Stage = settings.read(kind, table, where, folder)
+    is_class = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    if not is_class or not callable(getattr(kind, "run", None)):
+        fix = "write a frozen dataclass with run(self, job)"
+        raise UserError(where, f"{use!r} is no stage", fix)
+    stage: Stage = settings.read(cast("type[Any]", kind), table, where, folder)
     if hasattr(stage, "check"):
         stage.check(where)
     _check_inputs(stage, where, above)
@@ -280,14 +316,12 @@ def _check_inputs(stage: Stage, where: str, above: dict[str, Stage]) -> None:
         if source not in above:
             problem = f"{source!r} is not a stage above this one"
             raise UserError(f"{where} {setting_}", problem, did_you_mean(source, above))
+    words = {"network": "a float network", "8-bit network": "an 8-bit network"}
     for setting_, wanted in settings.wanted(stage).items():
         source = getattr(stage, setting_)
-        makes = getattr(above[source], "makes", wanted)
-        if makes != wanted:
-            words = {"network": "a Keras network", "tflite": "a .tflite"}
-            fits = [n for n, s in above.items() if getattr(s, "makes", wanted) == wanted]
-            raise UserError(
-                f"{where} {setting_}",
-                f"{source!r} makes {words[makes]}, not {words[wanted]}",
-                did_you_mean(source, fits),
-            )
+        makes = getattr(above[source], "makes", wanted[0])
+        if makes not in wanted:
+            fits = [n for n, s in above.items() if getattr(s, "makes", wanted[0]) in wanted]
+            made, asked = (words.get(kind, f"a .{kind}") for kind in (makes, wanted[0]))
+            problem = f"{source!r} makes {made}, not {asked}"
+            raise UserError(f"{where} {setting_}", problem, did_you_mean(source, fits))

@@ -19,6 +19,9 @@ from typing import Any
 from tfedge.errors import UserError, did_you_mean
 from tfedge.paths import bundled
 
+SOURCE = "__tfedge_source__"
+"""In an imported file's module: the hash of what was imported."""
+
 REQUIRED = object()
 """Stands for the default of a parameter that has none."""
 
@@ -65,12 +68,15 @@ class Ref:
 
     def load(self) -> Callable[..., Any]:
         """Import the file or module and return what `text` names in it."""
+        found: Callable[..., Any] = getattr(self.module(), self.name)
+        return found
+
+    def module(self) -> ModuleType:
+        """Import the file or module."""
         target = self.text.rpartition(":")[0]
         with blaming(self.file):
             is_file = target.endswith(".py")
-            module = _import_file(self.file) if is_file else importlib.import_module(target)
-        found: Callable[..., Any] = getattr(module, self.name)
-        return found
+            return _import_file(self.file) if is_file else importlib.import_module(target)
 
     def guarded(self) -> Callable[..., Any]:
         """Do as `load`, for a function whose failure is the user's to mend: it names their line."""
@@ -170,10 +176,18 @@ def _source_of(module: str) -> list[Path]:
 def _import_file(file: Path) -> ModuleType:
     # Its whole path is its name, since two pipelines may each have a models.py.  It must be in
     # sys.modules while it runs: a dataclass looks its own module up there.
-    name = str(file)
+    name, source = str(file), hashlib.sha256(file.read_bytes()).hexdigest()
+    known = sys.modules.get(name)
+    if known is not None and vars(known).get(SOURCE) == source:
+        return known  # once, or a layer that registers itself would do so twice
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise UserError(file, "is not a Python file")
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    setattr(module, SOURCE, source)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module

@@ -16,12 +16,15 @@ Input = NewType("Input", str)
 """The name of an earlier stage, whose folder this stage reads."""
 
 Network = NewType("Network", str)
-"""An `Input` that must have made a Keras model."""
+"""An `Input` that must have made a Keras model, in float or with 8-bit wrappers."""
+
+Plain = NewType("Plain", str)
+"""A `Network` in float: what tfmot's 8-bit wrappers are in can be trained no further by it."""
 
 Converted = NewType("Converted", str)
 """An `Input` that must have made a .tflite."""
 
-INPUTS = (Input, Network, Converted)
+INPUTS = (Input, Network, Plain, Converted)
 
 Options = NewType("Options", dict[str, Any])
 """Settings that the stage hands on to the function which its only `Ref` names."""
@@ -127,15 +130,25 @@ def inputs_of(stage: object) -> dict[str, str]:
     return {key: getattr(stage, key) for key in names if getattr(stage, key)}
 
 
+def refs_of(stage: Any) -> list[Ref]:
+    """List the functions that a stage's settings name."""
+    values = [getattr(stage, field.name) for field in dataclasses.fields(stage)]
+    return [value for value in values if isinstance(value, Ref)]
+
+
 def input_names(kind: type) -> set[str]:
     """Name the settings that hold an earlier stage's name."""
     return {key for key, type_ in get_type_hints(kind).items() if type_ in INPUTS}
 
 
-def wanted(stage: object) -> dict[str, str]:
-    """Map each given Input setting to what its stage must have made, where that matters."""
+def wanted(stage: object) -> dict[str, tuple[str, ...]]:
+    """Map each given Input setting to what its stage may have made, where that matters."""
     types = get_type_hints(type(stage))
-    made = {Network: "network", Converted: "tflite"}
+    made: dict[Any, tuple[str, ...]] = {
+        Network: ("network", "8-bit network"),
+        Plain: ("network",),
+        Converted: ("tflite",),
+    }
     return {key: made[types[key]] for key in inputs_of(stage) if types[key] in made}
 
 
@@ -237,6 +250,9 @@ def _options(
     parameters = ref.parameters(skip.get("given", 0))
     if parameters is None:
         return dict(table)
+    if shared := sorted(set(parameters) & set(fields)):
+        problem = f"{ref.text} has an argument {shared[0]!r}, which is a setting of the stage, too"
+        raise UserError(where, problem, "give the argument another name: it could not be set")
     for key, value in table.items():
         if key not in parameters:
             known = [*fields, *parameters]

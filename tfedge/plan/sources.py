@@ -216,7 +216,7 @@ def read(table: Mapping[str, Any], where: str, folder: Path) -> Source:
     if isinstance(use, str) and ":" in use:
         function = settings.read(Function, {**rest, "use": use}, where, folder)
         return Function(function.use, function.arguments, function.handling, folder)
-    if use not in SOURCES:
+    if not isinstance(use, str) or use not in SOURCES:
         fix = f"write {', '.join(map(repr, SOURCES))} or path.py:function"
         raise UserError(where, f"unknown source {use!r}", fix)
     source: Source = settings.read(SOURCES[use], rest, where, folder)

@@ -16,7 +16,7 @@ from tfedge.declarations import required, setting
 from tfedge.errors import UserError
 from tfedge.plan.job import MODEL, TFLITE, Job, file_figures
 from tfedge.plan.refs import Ref
-from tfedge.plan.settings import Converted, Network, Options
+from tfedge.plan.settings import Converted, Network, Options, Plain
 from tfedge.training.course import Course
 
 PRECISION = setting(
@@ -112,7 +112,7 @@ class Prune:
     version: ClassVar[int] = 1
     makes: ClassVar[str] = "network"
 
-    of: Network = required("stage whose network is pruned")
+    of: Plain = required("stage whose network is pruned")
     sparsity: float = setting(
         0.5, "fraction of a layer's weights to end as zeros", low=0, high=0.99
     )
@@ -121,7 +121,7 @@ class Prune:
         "how the zeros come: along a cubic, or all at once",
         choices=("polynomial", "constant"),
     )
-    begin: float = setting(0.0, "when pruning begins, as a share of the epochs", low=0, high=1)
+    begin: float = setting(0.0, "when pruning begins, as a share of the epochs", low=0, high=0.99)
     end: float = setting(0.6, "when the last weight falls, as a share of the epochs", low=0, high=1)
     every: int = setting(0, "steps between two prunings; 0 for 20 in all", low=0, high=100_000)
     pattern: str = setting(
@@ -143,6 +143,11 @@ class Prune:
         half = 0.5
         if self.pattern == "2:4" and self.sparsity != half:
             raise UserError(f"{where} sparsity", f"2:4 is 0.5 by its nature, got {self.sparsity}")
+        if self.pattern == "2:4" and set(self.layers.values()) - {0.0, half}:
+            raise UserError(f"{where} layers", f"2:4 is 0.5 or 0, got {self.layers}")
+        if self.pattern != "block" and self.block != (1, 4):
+            fix = 'write pattern = "block", or leave it out'
+            raise UserError(f"{where} block", f"is for blocks, not for {self.pattern!r}", fix)
         if self.begin > self.end:
             raise UserError(f"{where} begin", f"must be at most end, {self.end}, got {self.begin}")
 
@@ -167,7 +172,7 @@ class Prune:
         pruned = pruning.without_pruning(wrapped)
         job.save(pruned)
         notes = ["zeros shorten the zipped file; int8 inference is no faster for them"]
-        if self.pattern == "block" and (free := pruning.without_blocks(network)):
+        if self.pattern == "block" and (free := pruning.without_blocks(network, self.block)):
             notes.append(f"tfmot forms no blocks in {', '.join(free)}: single weights fell there")
         return (
             tune_figures(pruned, job.data)
@@ -182,9 +187,9 @@ class Qat:
     """Train on with 8-bit weights and activations, so that int8 costs little accuracy."""
 
     version: ClassVar[int] = 1
-    makes: ClassVar[str] = "network"
+    makes: ClassVar[str] = "8-bit network"
 
-    of: Network = required("stage whose network is trained on; its zeros are kept")
+    of: Plain = required("stage whose network is trained on; its zeros are kept")
     leave: tuple[str, ...] = setting((), "layers, by name, that are not trained in 8 bits")
     calibrate: int = setting(200, "tune inputs that set the first ranges", low=1, high=100_000)
     course: Course = field(default=Course(epochs=5, rate=1e-4))
@@ -256,14 +261,13 @@ class Evaluate:
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.figures import accuracy_figures
-        from tfedge.networks.backend import load_model
         from tfedge.tflite.evaluation import evaluate
         from tfedge.tflite.packing import with_measured
         from tfedge.training.fitting import logits_of
 
         data = job.data
         file = job.inputs["of"] / TFLITE
-        answers = logits_of(load_model(job.inputs["of"] / MODEL), data, data.test).argmax(axis=-1)
+        answers = logits_of(job.load("of"), data, data.test).argmax(axis=-1)
         test = evaluate(file, data.test, data.labels, "test", job.progress, reference=answers)
         if self.against:
             other = logits_of(job.load("against"), data, data.test).argmax(axis=-1)

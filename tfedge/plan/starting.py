@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +11,11 @@ from tfedge import paths
 from tfedge.errors import UserError
 
 RUNNER = "infer.py"
+
+
+def _name(folder: Path) -> str:
+    """Name a pipeline after its folder: two of them may be built side by side."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).strip("_") or "photos"
 
 
 def start(folder: Path, photos: str) -> Iterator[str]:
@@ -24,6 +31,9 @@ def start(folder: Path, photos: str) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, template in made.items():
         text = (paths.bundled() / "pipelines" / "templates" / template).read_text("utf-8")
+        text = text.replace("@NAME@", _name(folder))
+        if name.endswith(".toml"):
+            text = text.replace('"@PHOTOS@"', json.dumps(photos))
         paths.replace(folder / name, text.replace("@PHOTOS@", photos))
         yield f"wrote {folder / name}"
     paths.replace(folder / RUNNER, (paths.bundled() / "device" / RUNNER).read_text("utf-8"))

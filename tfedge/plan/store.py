@@ -72,6 +72,9 @@ def reasons(folder: Path, inputs: Mapping[str, str], recipe: Mapping[str, Any]) 
     records = list(folder.parent.glob(f"{name}-????????/{RECORD}"))
     if folder.with_name(folder.name + ".partial").is_dir():
         return "not finished"
+    if folder.is_dir():
+        return damage(folder)
+    records = [record for record in records if read_record(record.parent)]
     if not records:
         return "not built yet"
     newest = max(records, key=lambda record: record.stat().st_mtime)
@@ -119,13 +122,40 @@ def finished(folder: Path, record: Mapping[str, Any]) -> Iterator[Path]:
     partial.mkdir(parents=True, exist_ok=True)
     yield partial
     shutil.rmtree(partial / SCRATCH, ignore_errors=True)
-    paths.replace(partial / RECORD, json.dumps(record, indent=2, sort_keys=True) + "\n")
+    files = {file.name: file.stat().st_size for file in partial.iterdir() if file.name != RECORD}
+    content = {**record, "files": files}
+    paths.replace(partial / RECORD, json.dumps(content, indent=2, sort_keys=True) + "\n")
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return a finished folder's record, or None if there is none or it is damaged."""
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    parts = ("recipe", "figures", "seconds", "versions", "files")
+    whole = isinstance(record, dict) and all(part in record for part in parts)
+    return record if whole else None
+
+
+def damage(folder: Path) -> str:
+    """Say what a folder lacks to count as finished; empty if nothing."""
+    if not folder.is_dir():
+        return "not built yet"
+    record = read_record(folder)
+    if record is None:
+        return f"its {RECORD} is missing or damaged"
+    for name, size in record["files"].items():
+        file = folder / name
+        if not file.is_file() or file.stat().st_size != size:
+            return f"its {name} is missing or damaged"
+    return ""
 
 
 def discard_partial(folder: Path) -> None:

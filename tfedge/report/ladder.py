@@ -140,6 +140,8 @@ def _cell(name: str, stage: Mapping[str, Any]) -> str:
     if name not in stage:
         return ""
     value = stage[name]
+    if name == "accuracy" and "accuracy_low" not in stage:
+        return f"{100 * value:.2f} %"
     if name == "accuracy":
         low, high = stage["accuracy_low"], stage["accuracy_high"]
         return f"{100 * value:.2f} % ({100 * low:.1f}-{100 * high:.1f})"

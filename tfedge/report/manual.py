@@ -18,7 +18,8 @@ def text(entries: Mapping[str, tuple[str, Iterable[Any]]]) -> str:
     ]
     for use, (doc, fields) in entries.items():
         first, *rest = doc.strip().splitlines()
-        lines += ["", f'use = "{use}"', f"  {first}"]
+        head = use if use.startswith("[") else f'use = "{use}"'
+        lines += ["", head, f"  {first}"]
         lines += [f"  {line.strip()}" for line in rest if line.strip()]
         for field in fields:
             lines.append(f"    {field.name:16} {_help(field)}")

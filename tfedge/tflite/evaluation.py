@@ -12,7 +12,7 @@ from tfedge import paths
 from tfedge.data.dataset import Split
 from tfedge.errors import UserError
 from tfedge.figures import accuracy_figures
-from tfedge.progress import Progress
+from tfedge.progress import Progress, quietly
 
 
 def evaluate(
@@ -38,7 +38,8 @@ def evaluate(
     """
     runner = paths.runner()
     try:
-        model = runner.Classifier(str(file), threads=1)
+        with quietly():  # the runtime says which of its parts it chose
+            model = runner.Classifier(str(file), threads=1)
     except runner.ModelError as error:
         raise UserError(file, str(error).removeprefix(f"{file}: ")) from None
     _check_labels(tuple(model.labels), labels, file)

@@ -14,6 +14,7 @@ import numpy as np
 from tfedge import paths
 from tfedge.data.dataset import Data
 from tfedge.data.sampling import stratified
+from tfedge.progress import quietly
 from tfedge.tflite import card
 from tfedge.tflite.card import Card, Input, Maker
 
@@ -42,7 +43,8 @@ def pack(flatbuffer: bytes, data: Data, made_by: Mapping[str, str], *, golden: i
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.tflite"
         file.write_bytes(card.write(flatbuffer, bare))
-        model = paths.runner().Classifier(str(file), threads=1)
+        with quietly():
+            model = paths.runner().Classifier(str(file), threads=1)
         outputs = np.stack([model.raw(item) for item in inputs])
         tensors = [model.quantise(item).tobytes() for item in inputs]
     digests = tuple(hashlib.sha256(tensor).hexdigest() for tensor in tensors)

@@ -104,8 +104,10 @@ class Distiller(keras.Model):
         taught, *wanted = self.teach(x)
         with tf.GradientTape() as tape:
             logits, *features = tf.nest.flatten(self._student(x, training=True))
-            hard = self.compute_loss(x, y, logits, sample_weight)
-            loss = self.alpha * hard + (1 - self.alpha) * _mean(
+            # Not `compute_loss`, which adds what regularisers ask for: that is no part of `alpha`.
+            hard = self.compiled_loss(y, logits, sample_weight)
+            loss = tf.add_n([tf.constant(0.0), *self.losses])
+            loss += self.alpha * hard + (1 - self.alpha) * _mean(
                 soft_loss(tf.cast(taught, tf.float32), logits, self.temperature), sample_weight
             )
             for project, feature, target in zip(self.projections, features, wanted, strict=True):

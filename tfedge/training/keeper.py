@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfedge import paths
+from tfedge.errors import UserError
 from tfedge.networks.backend import keras
 
 
@@ -39,10 +40,15 @@ class Keeper(keras.callbacks.Callback):
         self._epoch = tf.Variable(0, dtype=tf.int64)
         state = tf.train.Checkpoint(model=model, optimizer=model.optimizer, epoch=self._epoch)
         self._manager = tf.train.CheckpointManager(state, str(self.folder), max_to_keep=1)
-        if self._manager.latest_checkpoint:
+        if not self._manager.latest_checkpoint:
+            return 0
+        try:
             state.restore(self._manager.latest_checkpoint).expect_partial()
-            lines = (self.folder / "history.json").read_text("utf-8")
-            self.history = json.loads(lines)[: int(self._epoch)]
+            history = json.loads((self.folder / "history.json").read_text("utf-8"))
+        except (tf.errors.OpError, OSError, ValueError) as error:
+            fix = "remove that folder; the training then begins anew"
+            raise UserError(self.folder, f"holds a damaged state: {error}", fix) from None
+        self.history = history[: int(self._epoch)]
         return int(self._epoch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

@@ -14,9 +14,12 @@ from tensorflow_model_optimization.sparsity import keras as sparsity
 
 from tfedge.data.dataset import Data
 from tfedge.errors import UserError, did_you_mean
-from tfedge.networks.backend import keras
+from tfedge.networks.backend import keras, refuse_nested
 from tfedge.training.batches import steps_per_epoch
 from tfedge.training.course import Course
+
+SLACK = 0.01
+"""A share of zeros is kept up to this: tfmot rounds to whole weights, or whole blocks."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +53,19 @@ class Schedule:
         """
         steps = steps_per_epoch(data, course.batch)
         begin, end = (round(share * course.epochs * steps) for share in span)
+        if every > max(1, end - begin):
+            problem = f"must be at most the {max(1, end - begin)} steps of the ramp, got {every}"
+            raise UserError("every", problem, "leave it out for 20 prunings in all")
         every = every or max(1, (end - begin) // 20)
         end = begin + max(1, (end - begin) // every) * every  # the last pruning is on the grid
         first = min(-(-end // steps), course.epochs - 1)
         return cls(kind, begin, min(end, course.epochs * steps - 1), every, first)
 
-    def reaching(self, target: float) -> Any:
-        """Return tfmot's schedule up to `target`, a fraction of the weights."""
+    def reaching(self, target: float, start: float = 0.0) -> Any:
+        """Return tfmot's schedule from `start` up to `target`, fractions of the weights."""
         if self.kind == "constant":
             return sparsity.ConstantSparsity(target, self.begin, self.end, self.every)
-        return sparsity.PolynomialDecay(0.0, target, self.begin, self.end, 3, self.every)
+        return sparsity.PolynomialDecay(start, target, self.begin, self.end, 3, self.every)
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,7 @@ def with_pruning(
       exceptions: Another fraction for the layers whose name matches the shell-like pattern; 0
         leaves a layer as it is.  The first that matches counts.
     """
+    refuse_nested(model)
     names = [layer.name for layer in prunable(model)]
     for wish in exceptions:
         if not any(fnmatchcase(name, wish) for name in names):
@@ -102,7 +109,8 @@ def with_pruning(
                 "layers", f"no layer to prune matches {wish!r}", did_you_mean(wish, names)
             )
 
-    single = without_blocks(model) if pattern.kind == "block" else []
+    single = without_blocks(model, pattern.block) if pattern.kind == "block" else []
+    there = zeros(model)
 
     def wrapped(layer: keras.layers.Layer) -> keras.layers.Layer:
         share = next((s for wish, s in exceptions.items() if fnmatchcase(layer.name, wish)), target)
@@ -110,8 +118,12 @@ def with_pruning(
             return layer
         if pattern.kind == "2:4":
             share = 0.5
+        if share < there[layer.name] - SLACK:
+            problem = f"{layer.name} has {there[layer.name]:.0%} zeros, and would have {share:.0%}"
+            raise UserError("sparsity", problem, "ask for at least as many: none is lost silently")
         options = pattern.options() if layer.name not in single else {}
-        return sparsity.prune_low_magnitude(layer, schedule.reaching(share), **options)
+        reaching = schedule.reaching(share, there[layer.name])
+        return sparsity.prune_low_magnitude(layer, reaching, **options)
 
     # Wrapping copies the layer's config; the copy of the whole model keeps the caller's untouched.
     twin = keras.models.clone_model(model)
@@ -144,13 +156,20 @@ def prunable(model: keras.Model) -> list[keras.layers.Layer]:
     ]
 
 
-def without_blocks(model: keras.Model) -> list[str]:
-    """Name the layers in which no blocks can fall: tfmot knows them in matrices only."""
+def without_blocks(model: keras.Model, block: tuple[int, int]) -> list[str]:
+    """Name the layers in which no blocks can fall.
+
+    tfmot knows blocks in matrices only, and only in those of at least two blocks each way.
+    """
     matrix = 2
     return [
         layer.name
         for layer in prunable(model)
-        if (kernel := _kernel(layer)) is not None and kernel.ndim != matrix
+        if (kernel := _kernel(layer)) is not None
+        and (
+            kernel.ndim != matrix
+            or any(size <= side for size, side in zip(kernel.shape, block, strict=True))
+        )
     ]
 
 

@@ -18,11 +18,11 @@ from tensorflow_model_optimization.python.core.quantization.keras.default_8bit i
 from tensorflow_model_optimization.quantization import keras as quantization
 
 from tfedge.errors import UserError, did_you_mean
-from tfedge.networks.backend import keras
-from tfedge.training.pruning import sparsity_of
+from tfedge.networks.backend import keras, refuse_nested
+from tfedge.training.pruning import zeros
 
 SPARSE = 0.05
-"""From this share of exact zeros on, a network counts as pruned: none of them come by chance."""
+"""From this share of exact zeros on, a layer counts as pruned: none of them come by chance."""
 
 _LAYERS = keras.layers
 _REWRITTEN = (_LAYERS.SeparableConv2D,)
@@ -62,7 +62,7 @@ def quantization_aware(
         return quantization.quantize_annotate_layer(layer)
 
     scheme: tuple[object, ...] = ()
-    if sparsity_of(model) > SPARSE:
+    if any(share > SPARSE for share in zeros(model).values()):
         scheme = (combine.Default8BitPrunePreserveQuantizeScheme(),)
     marked = keras.models.clone_model(twin, clone_function=annotated)
     with quantization.quantize_scope():
@@ -78,15 +78,13 @@ def left_alone(model: keras.Model, leave: Sequence[str] = ()) -> dict[str, str]:
     The converter quantises them afterwards from calibration, so that the file is int8 all the same;
     what they lose by it is not trained back.
     """
+    refuse_nested(model)
     registry = default_8bit_quantize_registry.Default8BitQuantizeRegistry()
     left = {}
     for layer in model.layers:
         if isinstance(layer, _LAYERS.InputLayer):
             continue
         kind = type(layer).__name__
-        if isinstance(layer, keras.Model):
-            problem = f"layer {layer.name!r} is a network in a network"
-            raise UserError("qat", problem, "tfmot takes flat networks: call its layers one by one")
         if any(fnmatchcase(layer.name, wish) for wish in leave):
             left[layer.name] = "named in leave"
         elif isinstance(layer, _LAYERS.BatchNormalization):
