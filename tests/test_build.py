@@ -195,3 +195,34 @@ def test_an_installed_wheel_works_without_the_clone(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert not {"models", "device", "pipelines", "tests"} & {path.name for path in site.iterdir()}
+
+
+OWN_LAYER = """
+from tfedge.networks.backend import keras
+
+class Scale(keras.layers.Layer):
+    def build(self, shape):
+        self.factor = self.add_weight("factor", shape=(), initializer="ones")
+
+    def call(self, x):
+        return x * self.factor
+
+def net(shape, classes):
+    x = inputs = keras.Input(shape)
+    x = Scale()(keras.layers.ReLU()(keras.layers.Conv2D(4, 3)(x)))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(classes)(x))
+"""
+
+
+def test_a_layer_of_the_users_own_goes_all_the_way_also_when_the_network_was_kept(project):
+    (project / "nets.py").write_text(OWN_LAYER)
+    file = project / "stripes.toml"
+    text = file.read_text().replace('"models/small.py:stack"\nwidths = [8, 16]', '"nets.py:net"')
+    file.write_text(text.replace("[sparse]", "[unused]").replace('of = "sparse"', 'of = "student"'))
+    short = [f"--set={stage}.epochs=1" for stage in ("teacher", "student", "unused")]
+    first = tfedge("build", file, "--build-dir", project / "b", "--until", "student", *short)
+    assert first.returncode == 0, first.stderr
+    again = tfedge("build", file, "--build-dir", project / "b", *short, "--set=aware.epochs=1")
+    assert again.returncode == 0, again.stderr
+    assert "aware: scale trained in float: tfmot has no rule for Scale" in again.stdout

@@ -240,6 +240,11 @@ def test_a_users_augmentation_that_changes_the_shape_is_refused(f, data):
         batches(f, data, augment=(lambda images, seed: images[:, :4],))
 
 
+def test_a_users_augmentation_that_returns_no_floats_is_refused(f, data):
+    with pytest.raises(UserError, match="returned NoneType\n  return a tensor of float32"):
+        batches(f, data, augment=(lambda images, seed: None,))
+
+
 @pytest.fixture(scope="module")
 def pictures():
     return np.random.default_rng(0).uniform(0, 255, (64, 16, 12, 3)).astype(np.float32)

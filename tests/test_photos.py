@@ -255,3 +255,21 @@ def test_importing_and_opening_loads_no_tensorflow():
     code = "import sys, tfedge.data.photos, tfedge.data.arrays; print('tensorflow' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert out.stdout == "False\n"
+
+
+def test_a_photo_from_a_phone_that_cannot_be_read_is_named_and_not_left_out(tmp_path):
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(40):
+            Image.new("RGB", (6, 6), (number, 0, 90)).save(
+                tmp_path / "photos" / label / f"{label}{number}.png"
+            )
+    (tmp_path / "photos/cat/IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(UserError, match=r"cat/IMG_1\.HEIC"):
+        open_folder(
+            tmp_path / "photos",
+            tmp_path / "cache",
+            Pictures((4, 4, 3)),
+            Choices(skip_duplicates=True),
+            fingerprint=fingerprint(tmp_path / "photos", tmp_path / "cache"),
+        )

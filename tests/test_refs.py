@@ -104,3 +104,11 @@ def test_a_file_that_cannot_be_imported_names_its_line(tmp_path):
 def test_what_goes_wrong_outside_the_users_file_keeps_its_traceback(tmp_path):
     with pytest.raises(KeyError), blaming(tmp_path / "mine.py"):
         raise KeyError
+
+
+def test_a_function_that_takes_other_arguments_is_named(tmp_path):
+    (tmp_path / "mine.py").write_text("def net(shape): ...\n")
+    with pytest.raises(
+        UserError, match=r"mine\.py net\(\): is called with 2 values in their order"
+    ):
+        Ref.parse("mine.py:net", tmp_path).guarded()(1, 2)

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from tfedge.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+OFTEN_UNREADABLE = (".heic", ".heif", ".avif", ".tif", ".tiff")
+"""Photos, too, that not every machine can read: better named as unreadable than unseen."""
 
 
 class File(NamedTuple):
@@ -68,7 +70,7 @@ def _look_into(path: str, prefix: str, files: list[File]) -> list[str]:
                     continue
                 if entry.is_dir():
                     folders.append(prefix + entry.name)
-                elif entry.name.lower().endswith(SUFFIXES):
+                elif entry.name.lower().endswith((*SUFFIXES, *OFTEN_UNREADABLE)):
                     files.append(_file(prefix + entry.name, entry))
     except OSError as error:
         raise UserError(path, f"cannot be listed: {error.strerror}") from error

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -81,9 +82,16 @@ class Ref:
     def guarded(self) -> Callable[..., Any]:
         """Do as `load`, for a function whose failure is the user's to mend: it names their line."""
         function = self.load()
+        where = f"{self.file} {self.name}()"
 
         @functools.wraps(function)
         def call(*positional: Any, **named: Any) -> Any:
+            try:
+                inspect.signature(function).bind(*positional, **named)
+            except TypeError as error:
+                raise UserError(
+                    where, f"is called with {_shown(positional, named)}: {error}"
+                ) from None
             with blaming(self.file):
                 return function(*positional, **named)
 
@@ -127,6 +135,11 @@ class Ref:
             for name in _names_of(node):
                 found[name] = node
         return found
+
+
+def _shown(positional: tuple[Any, ...], named: Mapping[str, Any]) -> str:
+    words = [f"{len(positional)} values in their order"] if positional else []
+    return " and ".join([*words, *([", ".join(named)] if named else [])]) or "nothing"
 
 
 @contextmanager

@@ -91,9 +91,13 @@ def _try(augment: Sequence[str | Callable[..., Any]], data: Data) -> None:
     sample = tf.cast(data.train.inputs[:2], tf.float32)
     for change in augment:
         if callable(change):
+            name = getattr(change, "__name__", str(change))
             result = change(sample, tf.constant([0, 0]))
+            if not tf.is_tensor(result) or result.dtype != tf.float32:
+                kind = getattr(result, "dtype", type(result).__name__)
+                fix = "return a tensor of float32, as it was handed in"
+                raise UserError("[data] augment", f"{name} returned {kind}", fix)
             if tuple(result.shape) != tuple(sample.shape):
-                name = getattr(change, "__name__", str(change))
                 problem = f"{name} made {tuple(result.shape)} of {tuple(sample.shape)}"
                 raise UserError(
                     "[data] augment", problem, "return as many inputs of the same shape"

@@ -29,8 +29,8 @@ class Schedule:
     Attributes:
       kind: "polynomial" rises from 0 along a cubic (Zhu and Gupta 2017, equation 1,
         https://arxiv.org/abs/1710.01878); "constant" is there from the first step.
-      begin: The step at which pruning starts.
-      end: The step from which nothing more is pruned.
+      begin: The step after which pruning starts; tfmot counts steps from 1.
+      end: The step of the last pruning.
       every: Steps between two choices of the smallest weights.
       first_epoch: The first, from 0, that begins when all have fallen.
     """
@@ -53,18 +53,19 @@ class Schedule:
         """
         steps = steps_per_epoch(data, course.batch)
         begin, end = (round(share * course.epochs * steps) for share in span)
+        begin = min(begin, course.epochs * steps - 1)  # at least the very last step prunes
         if every > max(1, end - begin):
             problem = f"must be at most the {max(1, end - begin)} steps of the ramp, got {every}"
             raise UserError("every", problem, "leave it out for 20 prunings in all")
         every = every or max(1, (end - begin) // 20)
         end = begin + max(1, (end - begin) // every) * every  # the last pruning is on the grid
         first = min(-(-end // steps), course.epochs - 1)
-        return cls(kind, begin, min(end, course.epochs * steps - 1), every, first)
+        return cls(kind, begin, end, every, first)
 
     def reaching(self, target: float, start: float = 0.0) -> Any:
         """Return tfmot's schedule from `start` up to `target`, fractions of the weights."""
         if self.kind == "constant":
-            return sparsity.ConstantSparsity(target, self.begin, self.end, self.every)
+            return sparsity.ConstantSparsity(target, self.begin + 1, self.end, self.every)
         return sparsity.PolynomialDecay(start, target, self.begin, self.end, 3, self.every)
 
 

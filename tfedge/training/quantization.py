@@ -65,7 +65,8 @@ def quantization_aware(
     if any(share > SPARSE for share in zeros(model).values()):
         scheme = (combine.Default8BitPrunePreserveQuantizeScheme(),)
     marked = keras.models.clone_model(twin, clone_function=annotated)
-    with quantization.quantize_scope():
+    own = {type(layer).__name__: type(layer) for layer in model.layers}
+    with quantization.quantize_scope(own):
         aware = quantization.quantize_apply(marked, *scheme)
     _fix_input(aware, limits)
     _start_ranges(aware, model, samples)
