@@ -63,10 +63,10 @@ def build(
 
     loaded = pipeline.load(file, changes)
     pipeline.build(loaded, build_dir, progress.terminal(), until=until, fresh=fresh)
-    report = pipeline.report(loaded, build_dir)
-    click.echo(ladder.table(report))
-    if pipeline.result(loaded, build_dir).is_file():
-        click.echo(f"\n{pipeline.result(loaded, build_dir)}")
+    result = pipeline.result(loaded, build_dir)
+    click.echo(ladder.table(json.loads(result.with_name("report.json").read_text("utf-8"))))
+    if result.is_file():
+        click.echo(f"\n{result}")
 
 
 @cli.command()

@@ -97,15 +97,21 @@ def load(file: Path, changes: Sequence[str] = ()) -> Pipeline:
     return Pipeline(general.name or file.stem, file, source, general.seed, stages)
 
 
-def plan(pipeline: Pipeline, root: Path, *, fresh: bool = False) -> list[Step]:
+def plan(
+    pipeline: Pipeline, root: Path, *, fresh: bool = False, data: dict[str, Any] | None = None
+) -> list[Step]:
     """Work out each stage's folder, and whether it must run, without running any.
 
     A recipe holds the keys of its inputs' recipes, not hashes of their files.  So the whole plan is
     known at once, and a training that never repeats bit for bit still has one name.
+
+    Args:
+      fresh: Plan to run every stage, finished or not.
+      data: What stands for the data, where that is known: to look through a folder takes a while.
     """
     keys: dict[str, str] = {}
     steps = []
-    data = pipeline.source.recipe(root)
+    data = data or pipeline.source.recipe(root)
     for name, stage in pipeline.stages.items():
         inputs = settings.inputs_of(stage)
         upstream = {setting: keys[source] for setting, source in inputs.items()}
@@ -137,7 +143,8 @@ def build(
     steps = []
     data = None
     with store.locked(root / pipeline.name):
-        for step in plan(pipeline, root, fresh=fresh):
+        recipe = pipeline.source.recipe(root)
+        for step in plan(pipeline, root, fresh=fresh, data=recipe):
             steps.append(step)
             if step.why:
                 progress.say(f"{step.name:12} runs   {step.why}")
@@ -147,7 +154,7 @@ def build(
                 progress.say(f"{step.name:12} kept   {step.folder}")
             if step.name == until:
                 break
-        _publish(pipeline, root)
+        _publish(pipeline, root, recipe)
     return steps
 
 
@@ -204,12 +211,12 @@ def _run(
     progress.say(f"{step.name:12} done   {record['seconds']} s  {ladder.brief(record['figures'])}")
 
 
-def _publish(pipeline: Pipeline, root: Path) -> None:
+def _publish(pipeline: Pipeline, root: Path, data: dict[str, Any]) -> None:
     """Put the last .tflite and the report where a user looks for them.
 
     What an earlier build of other settings has put there goes: it would be taken for this one's.
     """
-    steps = [step for step in plan(pipeline, root) if not step.why]
+    steps = [step for step in plan(pipeline, root, data=data) if not step.why]
     files = [step.folder / TFLITE for step in steps if getattr(step.stage, "makes", "") == "tflite"]
     target = result(pipeline, root)
     if files:
