@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ from tfedge import paths
 
 REPO = Path(__file__).parent.parent
 STRIPES = Path(__file__).parent / "pipelines"
+
+
+# A shell's background job ignores Ctrl-C, and so would every process that a test starts from it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

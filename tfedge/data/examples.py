@@ -99,6 +99,8 @@ def _arrays(
 def _numbers(
     answers: npt.NDArray[Any], labels: tuple[str, ...], file: Path
 ) -> npt.NDArray[np.int64]:
+    if answers.ndim != 1:
+        raise UserError(file, f"y holds {answers.shape}", "write one class a row")
     if answers.dtype.kind in "US":
         known = {label: number for number, label in enumerate(labels)}
         strange = sorted({str(answer) for answer in answers} - set(known))

@@ -21,6 +21,8 @@ from tfedge.training.course import Course
 SLACK = 0.01
 """A share of zeros is kept up to this: tfmot rounds to whole weights, or whole blocks."""
 
+_RANKS_OF_FOURS = (2, 4)
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -74,7 +76,8 @@ class Pattern:
     """Which weights fall together.
 
     Attributes:
-      kind: "free", "2:4" (two of each four along the input axis) or "block".
+      kind: "free", "2:4" (two of each four along the input axis, all at the first step; of one or
+        two inputs none) or "block".
       block: Height and width of a block, in the weight's [inputs, outputs] matrix.
     """
 
@@ -110,6 +113,8 @@ def with_pruning(
                 "layers", f"no layer to prune matches {wish!r}", did_you_mean(wish, names)
             )
 
+    if pattern.kind == "2:4":
+        _refuse_other_ranks(model, exceptions)
     single = without_blocks(model, pattern.block) if pattern.kind == "block" else []
     there = zeros(model)
 
@@ -188,6 +193,16 @@ def sparsity_of(model: keras.Model) -> float:
     kernels = [kernel for layer in model.layers if (kernel := _kernel(layer)) is not None]
     count = sum(kernel.size for kernel in kernels)
     return float(sum(int((kernel == 0).sum()) for kernel in kernels) / count) if count else 0.0
+
+
+def _refuse_other_ranks(model: keras.Model, exceptions: Mapping[str, float]) -> None:
+    """Refuse kernels in which tfmot forms no fours: those of 1-D and 3-D convolutions."""
+    for layer in prunable(model):
+        kernel = _kernel(layer)
+        spared = any(fnmatchcase(layer.name, wish) and not s for wish, s in exceptions.items())
+        if not spared and kernel is not None and kernel.ndim not in _RANKS_OF_FOURS:
+            problem = f"{layer.name} is a {type(layer).__name__}, where tfmot knows no 2:4"
+            raise UserError("pattern", problem, f'add layers = {{ "{layer.name}" = 0 }}')
 
 
 def _kernel(layer: keras.layers.Layer) -> np.ndarray | None:

@@ -15,18 +15,22 @@ from tensorflow_model_optimization.experimental import combine
 from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
     default_8bit_quantize_registry,
 )
+from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import (
+    QuantizeWrapper,
+)
 from tensorflow_model_optimization.quantization import keras as quantization
 
 from tfedge.errors import UserError, did_you_mean
 from tfedge.networks.backend import keras, refuse_nested
+from tfedge.networks.separable import depthwise_half, split_separable
 from tfedge.training.pruning import zeros
 
 SPARSE = 0.05
 """From this share of exact zeros on, a layer counts as pruned: none of them come by chance."""
 
 _LAYERS = keras.layers
-_REWRITTEN = (_LAYERS.SeparableConv2D,)
-_BEFORE_BATCHNORM = (_LAYERS.Conv2D, _LAYERS.DepthwiseConv2D, _LAYERS.Dense, *_REWRITTEN)
+_SPLIT = (_LAYERS.SeparableConv2D,)
+_BEFORE_BATCHNORM = (_LAYERS.Conv2D, _LAYERS.DepthwiseConv2D, _LAYERS.Dense, *_SPLIT)
 
 
 def quantization_aware(
@@ -51,10 +55,15 @@ def quantization_aware(
     for wish in leave:
         if not any(fnmatchcase(name, wish) for name in names):
             raise UserError("leave", f"no layer matches {wish!r}", did_you_mean(wish, names))
+    left = left_alone(model, leave)
+    # tfmot would split separable convolutions, too, but gives the halves names that others have.
+    model = split_separable(model, keep=left)
     # tfmot's wrappers take hold of the layers they are given; the caller's stay untouched.
     twin = keras.models.clone_model(model)
     twin.set_weights(model.get_weights())
-    left = left_alone(twin, leave)
+    if all(layer.name in left or isinstance(layer, _LAYERS.InputLayer) for layer in twin.layers):
+        fix = "convert it without: conversion makes it int8 all the same"
+        raise UserError(f"network {model.name!r}", "has no layer left to train in 8 bits", fix)
 
     def annotated(layer: keras.layers.Layer) -> keras.layers.Layer:
         if layer.name in left or isinstance(layer, _LAYERS.InputLayer):
@@ -89,9 +98,12 @@ def left_alone(model: keras.Model, leave: Sequence[str] = ()) -> dict[str, str]:
         if any(fnmatchcase(layer.name, wish) for wish in leave):
             left[layer.name] = "named in leave"
         elif isinstance(layer, _LAYERS.BatchNormalization):
-            if not _follows_weights(layer):
+            before = layer.inbound_nodes[0].inbound_layers
+            if not _takes_batchnorm(before):
                 left[layer.name] = "BatchNormalization that follows no convolution or dense layer"
-        elif not registry.supports(layer) and not isinstance(layer, _REWRITTEN):
+            elif before.name in left:
+                left[layer.name] = f"BatchNormalization after {before.name}, which is left, too"
+        elif not registry.supports(layer) and not isinstance(layer, _SPLIT):
             left[layer.name] = f"tfmot has no rule for {kind}"
     return left
 
@@ -99,15 +111,35 @@ def left_alone(model: keras.Model, leave: Sequence[str] = ()) -> dict[str, str]:
 def float_twin(aware: keras.Model, model: keras.Model) -> keras.Model:
     """Return a twin of the float `model` with the weights that `aware`, made of it, has learned."""
     twin = keras.models.clone_model(model)
-    learned = {weight.name: weight.numpy() for weight in aware.weights}
-    twin.set_weights([learned.get(weight.name, weight.numpy()) for weight in model.weights])
+    makers = {getattr(layer, "layer", layer).name: layer for layer in aware.layers}
+    makers |= {layer.name: layer for layer in aware.layers}
+    for layer in twin.layers:
+        if layer.weights:
+            half = makers.get(depthwise_half(layer.name))
+            layer.set_weights(
+                [*(_learned(half, layer) if half else []), *_learned(makers[layer.name], layer)]
+            )
     return twin
 
 
-def _follows_weights(layer: keras.layers.Layer) -> bool:
-    before = layer.inbound_nodes[0].inbound_layers
-    # Of a convolution that others read as well, tfmot cannot move the BatchNormalization into it.
-    return isinstance(before, _BEFORE_BATCHNORM) and len(before.outbound_nodes) == 1
+def _learned(maker: keras.layers.Layer, layer: keras.layers.Layer) -> list[np.ndarray]:
+    """Return the weights of a layer, or of the wrapper that has taken them from it."""
+    if not isinstance(maker, QuantizeWrapper):
+        return maker.get_weights()
+    found = {weight.name.split("/")[-1]: weight.numpy() for weight in maker.weights}
+    names = [weight.name.split("/")[-1] for weight in layer.weights]
+    if isinstance(layer, _SPLIT):
+        names = [name.removeprefix("pointwise_") for name in names]
+    return [found[name] for name in names if name in found]
+
+
+def _takes_batchnorm(before: Any) -> bool:
+    """Whether tfmot moves the BatchNormalization that follows into this layer."""
+    return (
+        isinstance(before, _BEFORE_BATCHNORM)
+        and len(before.outbound_nodes) == 1  # else others read what has no BatchNormalization yet
+        and before.activation is keras.activations.linear
+    )
 
 
 def _fix_input(model: keras.Model, limits: tuple[float, float]) -> None:
