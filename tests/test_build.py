@@ -110,6 +110,11 @@ def test_the_report_is_printed_as_a_ladder_and_as_json(built, report, capsys):
     assert "tested against teacher: bytes -" in capsys.readouterr().out.splitlines()[-1]
 
 
+def test_a_build_prints_its_report_as_json(built, report, capsys):
+    assert main(["build", str(PIPELINE), "--build-dir", str(built.parent), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == report
+
+
 def test_evaluate_on_the_pipeline_repeats_the_builds_own_figures(built, report, capsys):
     model = str(built / "stripes.tflite")
     assert main(["evaluate", model, "--data", str(PIPELINE), "--json"]) == 0

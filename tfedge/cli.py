@@ -50,8 +50,15 @@ def cli() -> None:
 @click.option("--fresh", is_flag=True, help="Run every stage again, finished or not.")
 @SET
 @BUILD_DIR
+@JSON
 def build(
-    file: Path, until: str, *, fresh: bool, changes: tuple[str, ...], build_dir: Path
+    file: Path,
+    until: str,
+    *,
+    fresh: bool,
+    changes: tuple[str, ...],
+    build_dir: Path,
+    as_json: bool,
 ) -> None:
     """Run the stages of a pipeline FILE that are not built yet or have changed.
 
@@ -64,8 +71,9 @@ def build(
     loaded = pipeline.load(file, changes)
     pipeline.build(loaded, build_dir, progress.terminal(), until=until, fresh=fresh)
     result = pipeline.result(loaded, build_dir)
-    click.echo(ladder.table(json.loads(result.with_name("report.json").read_text("utf-8"))))
-    if result.is_file():
+    report = json.loads(result.with_name("report.json").read_text("utf-8"))
+    click.echo(json.dumps(report, indent=1) if as_json else ladder.table(report))
+    if result.is_file() and not as_json:
         click.echo(f"\n{result}")
 
 
