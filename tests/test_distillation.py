@@ -202,3 +202,86 @@ def test_a_pair_that_does_not_fit_is_named(d, keras, pairs, message):
     with pytest.raises(UserError) as caught:
         d.match_features(network(keras, 4), network(keras, 6), pairs, "[student] hints")
     assert message in str(caught.value)
+
+
+def test_no_gradient_reaches_the_teacher(d, keras, tf, batch):
+    teacher = network(keras, 6)
+    teach = d.teacher_of(teacher, ["middle"])
+    with tf.GradientTape() as tape:
+        x = tf.constant(batch[0])
+        tape.watch(x)
+        logits, features = teach(x)
+        total = tf.reduce_sum(logits) + tf.reduce_sum(features)
+    sources = [x, *teacher.trainable_variables]
+    assert tape.gradient(total, sources) == [None] * len(sources)
+    assert features.shape == (8, 4, 4, 6)
+    assert np.array_equal(logits, teacher(batch[0], training=False))
+
+
+def test_weights_of_examples_count_in_both_losses_and_regularisers_count_whole(d, keras):
+    rng = np.random.default_rng(1)
+    x, share = rng.normal(size=(8, 5)).astype(np.float32), 0.3
+    y, weights = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 8)], rng.uniform(0, 2, 8)
+    options = {"input_shape": (5,), "use_bias": False, "kernel_regularizer": "l2"}
+    teacher, student = (keras.Sequential([keras.layers.Dense(3, **options)]) for _ in "ts")
+    (w,), (v,), rate = student.get_weights(), teacher.get_weights(), 0.1
+    distiller = d.Distiller(student, d.teacher_of(teacher, []), temperature=1.0, alpha=share)
+    distiller.compile(keras.optimizers.SGD(rate), loss(keras))
+    distiller.fit(x, y, sample_weight=weights, batch_size=8, verbose=0)
+
+    target = share * y + (1 - share) * softmax(x @ v)  # at temperature 1 the losses are one
+    gradient = x.T @ (weights[:, None] * (softmax(x @ w) - target)) / len(x)
+    expected = w - rate * (gradient + 2 * 0.01 * w)
+    assert student.get_weights()[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_without_hints_a_distillers_weights_are_the_students(d, keras):
+    student, teach = network(keras, 4), d.teacher_of(network(keras, 6), [])
+    distiller = d.Distiller(student, teach, temperature=2.0, alpha=0.5)
+    assert all(map(np.array_equal, distiller.get_weights(), student.get_weights()))
+    assert len(distiller.get_weights()) == len(student.get_weights())
+
+
+def distilled(d, keras, folder, precision, *callbacks):
+    from small_data import stripes
+
+    from tfedge.networks.backend import seed_everything
+    from tfedge.networks.precision import in_precision
+    from tfedge.progress import Silent
+    from tfedge.training.course import Course
+    from tfedge.training.fitting import Session, fit
+
+    def net(width):
+        layers = keras.layers
+        x = inputs = keras.Input((8, 8, 1))
+        x = layers.Conv2D(width, 3, name="middle")(x)
+        x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+        x = layers.Dropout(0.3)(layers.Flatten()(x))
+        return in_precision(keras.Model(inputs, layers.Dense(4)(x)), precision)
+
+    keras.backend.clear_session()
+    seed_everything(0)
+    teach, student = d.teacher_of(net(6), ["middle"]), net(4)
+    distiller = d.Distiller(student, teach, temperature=4.0, alpha=0.5, hints={"middle": 6})
+    course = Course(epochs=2, batch=64, rate=1e-2, class_weights={"rows": 2.0})
+    session = Session("t", stripes(), ("flip", "mixup"), 1, folder, Silent())
+    history = fit(distiller, course, session, callbacks=callbacks)
+    return history, student.get_weights() + distiller.projections[0].get_weights()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_interrupted_distillation_ends_as_one_that_was_not(d, keras, tmp_path, precision):
+    class StopError(Exception):
+        pass
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise StopError
+
+    history, weights = distilled(d, keras, tmp_path / "a", precision)
+    with pytest.raises(StopError):
+        distilled(d, keras, tmp_path / "b", precision, Stop())
+    again, resumed = distilled(d, keras, tmp_path / "b", precision)
+    assert again == history
+    assert all(map(np.array_equal, resumed, weights))

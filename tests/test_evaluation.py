@@ -187,6 +187,10 @@ def test_arrays_are_measured_by_number_or_by_name(tmp_path):
         ({"x": np.ones((4, 3, 2)), "y": np.zeros(3, int)}, "x has 4 rows and y 3"),
         ({"x": np.ones((0, 3, 2)), "y": np.zeros(0, int)}, "x has 0 rows and y 0"),
         ({"x": np.ones((1, 3, 2)), "y": np.array([0.5])}, "y is float64\n  write class numbers"),
+        (
+            {"x": np.ones((4, 3, 2)), "y": np.zeros((4, 1), int)},
+            "y holds (4, 1)\n  write one class",
+        ),
         ({"x": np.ones((1, 3, 2)), "y": np.array(["cow"])}, "'cow', which is no class"),
     ],
 )

@@ -292,3 +292,43 @@ def test_cutout_greys_one_rectangle_of_at_most_half_the_height(f, pictures):
         assert differs.sum() == len(rows) * len(columns)
         assert max(len(rows), len(columns)) <= 8
         assert (changed[differs] == 127.5).all()
+
+
+def first_step(f, keras, data, tmp_path, **settings):
+    """Train a dense layer from 0 for one step of all examples; return its kernel."""
+    model = keras.Sequential(
+        [
+            keras.layers.Flatten(input_shape=(8, 8, 1)),
+            keras.layers.Dense(4, use_bias=False, kernel_initializer="zeros"),
+        ]
+    )
+    plain = {"epochs": 1, "batch": 256, "optimizer": "sgd", "rate": 0.1, "momentum": 0.0}
+    course = Course(**plain, schedule="constant", keep="last", **settings)
+    f.fit(model, course, f.Session("test", data, (), 5, tmp_path, Silent()))
+    x = data.normalise(data.train.inputs).reshape(256, -1)
+    return model.get_weights()[0], x, np.eye(4)[data.train.classes]
+
+
+def test_a_smoothed_label_is_shared_with_all_classes(f, keras, data, tmp_path):
+    kernel, x, y = first_step(f, keras, data, tmp_path, label_smoothing=0.2)
+    # From 0, every class has a share of 1/4, and the gradient is x (1/4 - target).
+    expected = -0.1 * x.T @ (0.25 - (0.8 * y + 0.05)) / 256
+    assert kernel == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_classs_weight_multiplies_its_examples_loss(f, keras, data, tmp_path):
+    kernel, x, y = first_step(f, keras, data, tmp_path, class_weights={"rows": 3.0})
+    weights = np.where(data.train.classes == 1, 3.0, 1.0)[:, None]
+    assert kernel == pytest.approx(-0.1 * x.T @ (weights * (0.25 - y)) / 256, abs=1e-6)
+
+
+def test_the_same_seed_trains_the_same_weights_and_another_others(f, keras, data, tmp_path):
+    def run(folder, seed):
+        model = network(keras)
+        course = dataclasses.replace(COURSE, epochs=1)
+        f.fit(model, course, f.Session("t", data, ("flip",), seed, tmp_path / folder, Silent()))
+        return model.get_weights()
+
+    one, same, other = run("a", 5), run("b", 5), run("c", 6)
+    assert all(map(np.array_equal, one, same))
+    assert not np.array_equal(one[0], other[0])

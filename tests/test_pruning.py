@@ -104,7 +104,8 @@ def test_the_last_pruning_comes_before_training_ends_however_short(p, epochs, ba
     course = Course(epochs=epochs, batch=batch)
     total = epochs * -(-len(data.train.classes) // batch)
     schedule = p.Schedule.over(course, data, span, kind="polynomial", every=0)
-    assert 0 <= schedule.begin < schedule.end <= total  # tfmot prunes once more after the last step
+    assert 0 <= schedule.begin < schedule.end <= total  # tfmot counts the steps from 1
+    assert (schedule.end - schedule.begin) % schedule.every == 0
     assert schedule.every >= 1
     assert 0 <= schedule.first_epoch < epochs
 
@@ -132,3 +133,55 @@ def test_a_network_in_a_network_is_refused(p):
 def test_prunings_further_apart_than_the_ramp_are_refused(p):
     with pytest.raises(UserError, match="every: must be at most the 4 steps of the ramp, got 5"):
         p.Schedule.over(Course(epochs=1, batch=64), stripes(), (0, 1), kind="polynomial", every=5)
+
+
+@pytest.mark.parametrize("kind", ["polynomial", "constant"])
+@pytest.mark.parametrize(("epochs", "span"), [(1, (0, 0)), (1, (0.9, 1)), (3, (0.5, 1))])
+def test_the_shortest_course_ends_with_all_the_zeros(p, kind, epochs, span):
+    data = stripes(train=64)
+    course = Course(epochs=epochs, batch=64)
+    layers = p.keras.layers
+    model = p.keras.Sequential([layers.Flatten(input_shape=(8, 8, 1)), layers.Dense(4)])
+    schedule = p.Schedule.over(course, data, span, kind=kind, every=0)
+    wrapped = p.with_pruning(model, 0.75, schedule, p.Pattern("free", (1, 4)), {})
+    wrapped.compile("adam", "mse")
+    x, y = data.normalise(data.train.inputs), np.eye(4)[data.train.classes]
+    wrapped.fit(x, y, batch_size=64, epochs=epochs, verbose=0, callbacks=[p.pruning_step()])
+    assert p.sparsity_of(p.without_pruning(wrapped)) == 0.75
+
+
+def test_a_constant_ramp_prunes_at_its_first_step(p):
+    ramp = p.Schedule("constant", 10, 100, 30, 1).reaching(0.8)
+    pruned_at = [step for step in range(1, 101) if ramp(p.tf.constant(step, p.tf.int64))[0]]
+    assert pruned_at == [11, 41, 71]
+
+
+def test_two_of_each_four_fall_along_a_convolutions_inputs(p):
+    _, model = pruned(p, "2:4", target=0.5)
+    kernel = p.without_pruning(model).get_layer("wide").get_weights()[0]  # [3, 3, 4 inputs, 8]
+    assert ((kernel == 0).sum(axis=2) == 2).all()
+
+
+def test_fours_in_a_1d_convolution_are_refused_unless_it_is_spared(p):
+    layers = p.keras.layers
+    model = p.keras.Sequential(
+        [layers.Conv1D(4, 3, input_shape=(8, 4), name="c"), layers.Flatten(), layers.Dense(4)]
+    )
+    schedule, fours = p.Schedule("constant", 0, 1, 1, 0), p.Pattern("2:4", (1, 4))
+    with pytest.raises(UserError, match="c is a Conv1D, where tfmot knows no 2:4") as caught:
+        p.with_pruning(model, 0.5, schedule, fours, {})
+    assert 'add layers = { "c" = 0 }' in str(caught.value)
+    p.with_pruning(model, 0.5, schedule, fours, {"c": 0.0})
+
+
+def test_of_a_separable_convolution_the_pointwise_half_is_pruned(p):
+    layers = p.keras.layers
+    model = p.keras.Sequential([layers.SeparableConv2D(8, 3, input_shape=(8, 8, 4), name="s")])
+    schedule = p.Schedule("constant", 0, 1, 1, 0)
+    wrapped = p.with_pruning(model, 0.5, schedule, p.Pattern("free", (1, 4)), {})
+    wrapped.compile("adam", "mse")
+    x = np.ones((2, 8, 8, 4), np.float32)
+    wrapped.fit(x, np.ones((2, 6, 6, 8)), verbose=0, callbacks=[p.pruning_step()])
+    depthwise, pointwise, _ = p.without_pruning(wrapped).get_weights()
+    assert np.count_nonzero(depthwise) == depthwise.size
+    assert np.count_nonzero(pointwise) == pointwise.size / 2

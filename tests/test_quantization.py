@@ -195,3 +195,110 @@ def test_a_float_file_answers_as_the_network_does(q, c):
     step = run.get_signature_runner(signature)
     found = np.concatenate([step(inputs=item[None])["logits"] for item in x])
     assert found == pytest.approx(model(x, training=False).numpy(), abs=1e-5)
+
+
+def test_after_training_on_stripes_file_and_network_agree(q, c, tmp_path):
+    from small_data import stripes
+
+    from models.resnet import resnet8
+    from tfedge.data.sampling import calibration
+    from tfedge.networks.backend import seed_everything
+    from tfedge.progress import Silent
+    from tfedge.training.course import Course
+    from tfedge.training.fitting import Session, fit, logits_of
+
+    q.keras.backend.clear_session()
+    seed_everything(0)
+    data = stripes(test=300)
+    model = resnet8(data.shape, 4, width=4)
+    course = Course(epochs=6, batch=32, rate=1e-2)
+    fit(model, course, Session("t", data, (), 0, tmp_path / "float", Silent()))
+    samples = calibration(data, 60)
+    assert q.left_alone(model) == {}
+    aware = q.quantization_aware(model, samples, data.limits())
+    course = Course(epochs=1, batch=32, rate=1e-4)
+    fit(aware, course, Session("t", data, (), 0, tmp_path / "aware", Silent()))
+
+    flatbuffer = c.to_int8(aware, samples, data.limits())
+    found = answers(flatbuffer, data.normalise(data.test.inputs))[0].argmax(-1)
+    assert np.mean(found == logits_of(aware, data, data.test).argmax(-1)) >= 0.99
+    assert np.mean(found == data.test.classes) > 0.9
+    names = {name for name, _ in facts(flatbuffer, "x").operators}
+    assert names == {"CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"}
+
+
+def test_a_batchnormalization_after_an_activation_is_trained_in_float(q, c):
+    def middle(x):
+        layers = q.keras.layers
+        return layers.BatchNormalization(name="late")(layers.Conv2D(8, 1, activation="relu")(x))
+
+    model = network(q, middle)
+    assert list(q.left_alone(model)) == ["late"]
+    assert facts(c.to_int8(trained(q, model), inputs(), (0.0, 1.0)), "x").float_tensors == ()
+
+
+def test_with_a_convolution_its_batchnormalization_is_left_as_well(q):
+    model = network(q)
+    assert q.left_alone(model, ["first"]) == {
+        "first": "named in leave",
+        "norm": "BatchNormalization after first, which is left, too",
+    }
+    aware = q.quantization_aware(model, inputs(), (0.0, 1.0), ["first"])
+    kinds = {layer.name: type(layer).__name__ for layer in aware.layers}
+    assert kinds["first"] == "Conv2D"
+    assert kinds["quant_second"] == "QuantizeWrapperV2"
+
+
+def test_to_leave_every_layer_is_refused(q):
+    with pytest.raises(UserError, match="has no layer left to train in 8 bits"):
+        q.quantization_aware(network(q), inputs(), (0.0, 1.0), ["*"])
+
+
+def test_a_separable_convolution_is_trained_under_names_of_its_own(q, c, tmp_path):
+    """Tfmot calls its halves conv2d and depthwise_conv2d, as other layers are called."""
+    from tfedge.networks.backend import load_model, save_model
+
+    layers = q.keras.layers
+    q.keras.backend.clear_session()
+    q.keras.utils.set_random_seed(0)
+    x = given = q.keras.Input((8, 8, 2))
+    x = layers.Conv2D(4, 3)(x)
+    x = layers.ReLU()(layers.BatchNormalization()(layers.SeparableConv2D(6, 3, name="s")(x)))
+    x = layers.GlobalAveragePooling2D()(x)
+    save_model(q.keras.Model(given, layers.Dense(4)(x)), tmp_path / "m.h5")
+    q.keras.backend.clear_session()
+    model = load_model(tmp_path / "m.h5")
+    assert model.layers[1].name == "conv2d"
+
+    aware = trained(q, model)
+    twin = q.float_twin(aware, model)
+    learned = {weight.name: weight.numpy() for weight in aware.weights}
+    depthwise, pointwise, bias = twin.get_layer("s").get_weights()
+    assert np.array_equal(depthwise, learned["s_depthwise/depthwise_kernel:0"])
+    assert np.array_equal(pointwise, learned["s/kernel:0"])
+    assert np.array_equal(bias, learned["s/bias:0"])
+    assert not np.array_equal(pointwise, model.get_layer("s").get_weights()[1])
+    found = facts(c.to_int8(aware, inputs(), (0.0, 1.0)), "x")
+    assert {name for name, _ in found.operators} >= {"CONV_2D", "DEPTHWISE_CONV_2D"}
+    assert found.float_tensors == ()
+
+
+def test_a_float_twin_has_every_weight_that_was_learned(q):
+    model = network(q, q.keras.layers.PReLU(shared_axes=[1, 2]))
+    aware = trained(q, model)
+    learned = {weight.name: weight.numpy() for weight in aware.weights}
+    for weight, kept in zip(model.weights, q.float_twin(aware, model).get_weights(), strict=True):
+        assert np.array_equal(kept, learned[weight.name])
+
+
+def test_a_network_of_1d_convolutions_is_int8_throughout(q, c):
+    layers = q.keras.layers
+    q.keras.backend.clear_session()
+    x = given = q.keras.Input((16, 3))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.Conv1D(4, 3)(x)))
+    model = q.keras.Model(given, layers.Dense(4)(layers.GlobalAveragePooling1D()(x)))
+    samples = np.random.default_rng(0).uniform(-3, 3, (32, 16, 3)).astype(np.float32)
+    aware = q.quantization_aware(model, samples, (-4.0, 4.0))
+    found = facts(c.to_int8(aware, samples, (-4.0, 4.0)), "x")
+    assert found.float_tensors == ()
+    assert found.inputs[0].scales == (pytest.approx(8 / 255, rel=1e-5),)
