@@ -26,6 +26,7 @@ STAGE_MISTAKES = [
     ("epochs = 4", "epochs = true", "[teacher] epochs: expected a whole number, got True"),
     ("sparsity = 0.5", "sparsity = 1.4", "[sparse] sparsity: must be from 0 to 0.99, got 1.4"),
     ("sparsity = 0.5", 'sparsity = 0.6\npattern = "2:4"', "[sparse] sparsity: 2:4 is 0.5 by its nature"),
+    ("sparsity = 0.5", 'ramp = "constant"\npattern = "2:4"', "[sparse] pattern: 2:4 has no ramp\n  leave begin"),
     ("sparsity = 0.5", "begin = 0.9", "[sparse] begin: must be at most end, 0.6, got 0.9"),
     ('of = "int8"', 'of = "aware"', "[tested] of: 'aware' makes an 8-bit network, not a .tflite"),
     ('of = "aware"', 'of = "stdent"', "[int8] of: 'stdent' is not a stage above this one\n  did you mean 'student'?"),

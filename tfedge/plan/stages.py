@@ -27,6 +27,9 @@ PRECISION = setting(
 
 IN_LADDER = ("accuracy", "accuracy_low", "accuracy_high", "count", "split", "host_ms_p50")
 
+RAMP = (0.0, 0.6, "polynomial")
+"""Where pruning begins and ends unless told otherwise, in shares of the epochs, and its shape."""
+
 
 @dataclass(frozen=True)
 class Train:
@@ -117,12 +120,16 @@ class Prune:
         0.5, "fraction of a layer's weights to end as zeros", low=0, high=0.99
     )
     ramp: str = setting(
-        "polynomial",
+        RAMP[2],
         "how the zeros come: along a cubic, or all at once",
         choices=("polynomial", "constant"),
     )
-    begin: float = setting(0.0, "when pruning begins, as a share of the epochs", low=0, high=0.99)
-    end: float = setting(0.6, "when the last weight falls, as a share of the epochs", low=0, high=1)
+    begin: float = setting(
+        RAMP[0], "when pruning begins, as a share of the epochs", low=0, high=0.99
+    )
+    end: float = setting(
+        RAMP[1], "when the last weight falls, as a share of the epochs", low=0, high=1
+    )
     every: int = setting(0, "steps between two prunings; 0 for 20 in all", low=0, high=100_000)
     pattern: str = setting(
         "free",
@@ -145,6 +152,9 @@ class Prune:
             raise UserError(f"{where} sparsity", f"2:4 is 0.5 by its nature, got {self.sparsity}")
         if self.pattern == "2:4" and set(self.layers.values()) - {0.0, half}:
             raise UserError(f"{where} layers", f"2:4 is 0.5 or 0, got {self.layers}")
+        if self.pattern == "2:4" and (self.begin, self.end, self.ramp) != RAMP:
+            fix = "leave begin, end and ramp out: tfmot prunes 2:4 at once, at the first step"
+            raise UserError(f"{where} pattern", "2:4 has no ramp", fix)
         if self.pattern != "block" and self.block != (1, 4):
             fix = 'write pattern = "block", or leave it out'
             raise UserError(f"{where} block", f"is for blocks, not for {self.pattern!r}", fix)
