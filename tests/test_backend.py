@@ -64,8 +64,10 @@ def test_a_network_of_a_users_own_layers_comes_back(b, tmp_path):
     module = types.ModuleType("net")
     module.Registered, module.Plain, module.number = Registered, Plain, 3
     model = b.keras.Sequential([b.keras.layers.InputLayer((5,)), Registered(), Plain()])
-    b.save_model(model, tmp_path / "m.h5")
-    again = b.load_model(tmp_path / "m.h5", b.layers_in(module))
+    from tfedge.networks import saving
+
+    saving.save_model(model, tmp_path / "m.h5")
+    again = saving.load_model(tmp_path / "m.h5", b.layers_in(module))
     assert again(np.zeros((1, 5), np.float32)).numpy().tolist() == [[2.0] * 5]
     assert not hasattr(again, "optimizer") or again.optimizer is None
 

@@ -85,7 +85,7 @@ def test_the_boards_script_passes_its_selftest(built, infer, capsys):
 
 
 def test_the_board_answers_as_the_float_network_does(built, infer, tmp_path):
-    from tfedge.networks.backend import load_model
+    from tfedge.networks.saving import load_model
     from tfedge.progress import Silent
 
     data = pipeline.load(PIPELINE).source.open(tmp_path, Silent())

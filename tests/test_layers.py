@@ -68,9 +68,12 @@ def test_the_device_runner_stands_alone():
     assert found <= allowed | set(sys.stdlib_module_names)
 
 
-def test_only_one_module_imports_keras():
-    others = [module_of(f) for f in FILES if {"keras", "tf_keras"} & set(imports(f))]
-    assert others == ["tfedge.networks.backend"]
+def test_one_module_imports_each_keras():
+    for name, room in {
+        "tf_keras": "tfedge.networks.backend",
+        "keras": "tfedge.networks.keras3",
+    }.items():
+        assert [module_of(file) for file in FILES if name in imports(file)] == [room]
 
 
 def test_files_stay_short_enough_to_read():

@@ -160,7 +160,7 @@ def test_a_float_twin_has_the_weights_that_were_learned(q):
 
 
 def test_a_saved_quantization_aware_network_answers_as_before(q, tmp_path):
-    from tfedge.networks.backend import load_model, save_model
+    from tfedge.networks.saving import load_model, save_model
 
     aware = trained(q, network(q))
     save_model(aware, tmp_path / "model.h5")
@@ -256,7 +256,7 @@ def test_to_leave_every_layer_is_refused(q):
 
 def test_a_separable_convolution_is_trained_under_names_of_its_own(q, c, tmp_path):
     """Tfmot calls its halves conv2d and depthwise_conv2d, as other layers are called."""
-    from tfedge.networks.backend import load_model, save_model
+    from tfedge.networks.saving import load_model, save_model
 
     layers = q.keras.layers
     q.keras.backend.clear_session()

@@ -1,4 +1,4 @@
-"""The one Keras that tfedge uses, and the one way it saves models.
+"""The one Keras that tfedge uses.
 
 tfmot (pruning, QAT) works on Keras 2 only, which is `tf_keras` beside TensorFlow 2.16 and later.
 Every module, and every network in models/, takes `keras` from here, so that no object of one Keras
@@ -8,9 +8,7 @@ meets the other.
 from __future__ import annotations
 
 import random
-import warnings
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -18,17 +16,15 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from tfedge import paths
 from tfedge.errors import UserError
 
 __all__ = [
     "build",
+    "classes_in",
     "keras",
     "layers_in",
-    "load_model",
     "refuse_nested",
     "reseed",
-    "save_model",
     "seed_everything",
 ]
 
@@ -77,31 +73,6 @@ def refuse_nested(model: keras.Model) -> None:
             raise UserError(f"network {model.name!r}", problem, fix)
 
 
-def save_model(model: keras.Model, file: Path) -> None:
-    """Write `model`, a QAT model too, to an .h5 file.
-
-    Not .keras: tfmot's QuantizeLayer does not come back from it ("expected 5 variables, but
-    received 3", tf_keras 2.21 and tfmot 0.8.1).
-    """
-    partial = file.with_name("." + file.name)
-    with warnings.catch_warnings(action="ignore"):  # "HDF5 is considered legacy"
-        model.save(partial, include_optimizer=False, save_format="h5")
-    paths.replace(file, partial.read_bytes())
-    partial.unlink()
-
-
-def load_model(file: Path, custom: Mapping[str, type] | None = None) -> keras.Model:
-    """Read what `save_model` wrote; the model is not compiled.
-
-    Args:
-      custom: Layers that are not Keras's or tfmot's, by the name of their class.
-    """
-    from tensorflow_model_optimization.quantization.keras import quantize_scope
-
-    with quantize_scope(dict(custom or {})):
-        return keras.models.load_model(file, compile=False)
-
-
 def layers_in(module: ModuleType) -> dict[str, type]:
     """Find the Keras layers that a module of the user's defines, under every name they save as."""
     found: dict[str, type] = {}
@@ -109,6 +80,16 @@ def layers_in(module: ModuleType) -> dict[str, type]:
         if isinstance(kind, type) and issubclass(kind, keras.layers.Layer):
             found |= {name: kind, keras.saving.get_registered_name(kind): kind}
     return found
+
+
+def classes_in(module: ModuleType) -> dict[str, type]:
+    """Find the layers and models, of either Keras, that a module of the user's defines."""
+    found: dict[str, type] = {}
+    for name, kind in vars(module).items():
+        bases = kind.__mro__[1:] if isinstance(kind, type) else ()
+        if any(base.__name__ == "Layer" and "keras" in base.__module__ for base in bases):
+            found[name] = kind
+    return found | layers_in(module)
 
 
 def reseed(model: keras.Model, seed: int, epoch: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tfedge.plan.about import About
 from tfedge.plan.refs import Ref
 from tfedge.progress import Progress
 
@@ -28,12 +30,14 @@ class Job:
       out: Folder for the stage's files; empty, or as an interrupted run left it.
       scratch: Folder below `out` that is kept after a crash and removed after success.
       inputs: The folder of each Input setting's stage.
-      data: The pipeline's data.
+      data: The pipeline's data, normalised as the network of the input `of` takes it.
       augment: Names of augmentations and functions of the user's, see `training_batches`.
       seed: The same for every stage of a pipeline.
       code: Refs to all networks of the pipeline: a layer of the user's own is defined beside them.
       progress: Where to report.
       made_by: What a card says of its origin: versions, pipeline, stage, key.
+      pipeline_mean: Of the [data] table's normalisation, which all networks of builders take.
+      pipeline_std: As `pipeline_mean`.
     """
 
     name: str
@@ -46,21 +50,56 @@ class Job:
     code: Sequence[Ref]
     progress: Progress
     made_by: Mapping[str, str]
+    pipeline_mean: tuple[float, ...]
+    pipeline_std: tuple[float, ...]
 
     def load(self, setting: str) -> Any:
-        """Return the Keras model that the stage named by `setting` has saved."""
-        from tfedge.networks.backend import layers_in, load_model
+        """Return the Keras model that the stage named by `setting` has saved.
+
+        One that is fed otherwise than `data` says gets a layer in front that makes up for it.
+        """
+        from tfedge.networks.saving import load_model
+
+        model = load_model(self.inputs[setting] / MODEL, self.layers())
+        about = self.about(setting)
+        own = (about.mean, about.std) if about else (self.pipeline_mean, self.pipeline_std)
+        if own == (self.data.mean, self.data.std):
+            return model
+        from tfedge.networks.preparation.inputs import refed
+
+        return refed(model, own, (self.data.mean, self.data.std))
+
+    def layers(self) -> dict[str, type]:
+        """Return the user's own layers by the name of their class."""
+        from tfedge.networks.backend import layers_in
 
         custom: dict[str, type] = {}
         for ref in self.code:
             custom |= layers_in(ref.module())
-        return load_model(self.inputs[setting] / MODEL, custom)
+        return custom
 
-    def save(self, model: Any) -> None:
-        """Save a Keras model as the stage's result."""
-        from tfedge.networks.backend import save_model
+    def about(self, setting: str) -> About | None:
+        """Return what the folder of an input says of the network in it."""
+        return About.read(self.inputs[setting]) if setting in self.inputs else None
 
+    def save(self, model: Any, about: About | None = None) -> None:
+        """Save a Keras model as the stage's result.
+
+        Args:
+          about: How it is fed; as the network of the input `of`, unless given.
+        """
+        from tfedge.networks.saving import save_model
+
+        about = about or self.about("of")
+        if about:
+            about.write(self.out)
         save_model(model, self.out / MODEL)
+
+    def pass_on(self) -> None:
+        """Keep the network of the input `of` beside the .tflite that was made of it."""
+        shutil.copyfile(self.inputs["of"] / MODEL, self.out / MODEL)
+        if about := self.about("of"):
+            about.write(self.out)
 
     def construct(self, model: Ref, options: dict[str, Any]) -> Any:
         """Return a new Keras model from a builder, (input shape, number of classes) -> logits."""

@@ -19,6 +19,7 @@ from tfedge import paths
 from tfedge.declarations import setting
 from tfedge.errors import UserError, did_you_mean
 from tfedge.plan import settings, sources, store
+from tfedge.plan.about import About
 from tfedge.plan.job import MODEL, TFLITE, Job, Stage
 from tfedge.plan.refs import Ref, blaming
 from tfedge.plan.stages import STAGES
@@ -182,12 +183,13 @@ def _run(
     if step.why == FRESH:
         store.discard_partial(step.folder)
     with store.finished(step.folder, record) as out:
+        about = About.read(folders[step.inputs["of"]]) if "of" in step.inputs else None
         job = Job(
             name=step.name,
             out=out,
             scratch=out / store.SCRATCH,
             inputs={setting: folders[source] for setting, source in step.inputs.items()},
-            data=data,
+            data=about.view(data) if about else data,
             augment=pipeline.source.augmentations(),
             seed=pipeline.seed,
             code=[ref for stage in pipeline.stages.values() for ref in settings.refs_of(stage)],
@@ -198,6 +200,8 @@ def _run(
                 "stage": step.name,
                 "key": step.key,
             },
+            pipeline_mean=data.mean,
+            pipeline_std=data.std,
         )
         ours = type(step.stage) in STAGES.values()
         where = f"{pipeline.file.name} [{step.name}]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ Plain = NewType("Plain", str)
 
 Converted = NewType("Converted", str)
 """An `Input` that must have made a .tflite."""
+
+File = NewType("File", Path)
+"""A file or folder of the user's that a stage reads; its contents are part of the stage's key."""
 
 INPUTS = (Input, Network, Plain, Converted)
 
@@ -59,7 +63,7 @@ def fields_of(kind: type) -> Iterator[Field]:
     user writes a group's settings into the stage's own table.  The stage's default for the group
     gives the defaults of its settings.
     """
-    types = get_type_hints(kind)
+    types = _types(kind)
     for field in dataclasses.fields(kind):
         if types[field.name] is Options or field.metadata.get("hidden"):
             continue
@@ -86,7 +90,7 @@ def read(kind: type[T], table: Mapping[str, Any], where: str, folder: Path) -> T
     for key, field in fields.items():
         if field.default is dataclasses.MISSING and key not in own:
             raise UserError(where, f"{key!r} is missing", field.metadata.get("help", ""))
-    types = get_type_hints(kind)
+    types = _types(kind)
     values: dict[str, Any] = {}
     groups: dict[str, dict[str, Any]] = {
         name: {} for name, inner in types.items() if _is_group(inner)
@@ -112,13 +116,15 @@ def read(kind: type[T], table: Mapping[str, Any], where: str, folder: Path) -> T
 def plain(stage: Any) -> dict[str, Any]:
     """List a stage's settings as JSON values, defaults included, refs with their file's hash."""
     values: dict[str, Any] = {}
-    types = get_type_hints(type(stage))
+    types = _types(type(stage))
     for field in dataclasses.fields(stage):
         value = getattr(stage, field.name)
         if dataclasses.is_dataclass(value) and not isinstance(value, Ref):
             values |= plain(value)
         elif types[field.name] is Options:
             values |= value
+        elif types[field.name] is File and value is not None:
+            values[field.name] = {"file": value.name, "sha256": _content(value)}
         else:
             values[field.name] = _plain_value(value)
     return values
@@ -138,18 +144,27 @@ def refs_of(stage: Any) -> list[Ref]:
 
 def input_names(kind: type) -> set[str]:
     """Name the settings that hold an earlier stage's name."""
-    return {key for key, type_ in get_type_hints(kind).items() if type_ in INPUTS}
+    return {key for key, type_ in _types(kind).items() if type_ in INPUTS}
 
 
 def wanted(stage: object) -> dict[str, tuple[str, ...]]:
     """Map each given Input setting to what its stage may have made, where that matters."""
-    types = get_type_hints(type(stage))
+    types = _types(type(stage))
     made: dict[Any, tuple[str, ...]] = {
         Network: ("network", "8-bit network"),
         Plain: ("network",),
         Converted: ("tflite",),
     }
     return {key: made[types[key]] for key in inputs_of(stage) if types[key] in made}
+
+
+def _types(kind: type) -> dict[str, Any]:
+    """Map a stage's settings to their types; of one that may be absent, that which it has else."""
+    found = get_type_hints(kind)
+    for name, type_ in found.items():
+        if type(None) in get_args(type_):
+            found[name] = next(item for item in get_args(type_) if item is not type(None))
+    return found
 
 
 def _is_group(kind: Any) -> bool:
@@ -164,6 +179,17 @@ def _plain_value(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def _content(place: Path) -> str:
+    """Hash a file, or the names and contents of all in a folder."""
+    files = sorted(place.rglob("*")) if place.is_dir() else [place]
+    digest = hashlib.sha256()
+    for file in (file for file in files if file.is_file()):
+        digest.update(f"{file.relative_to(place)}\0".encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _checked(field: Field, value: Any, where: str, folder: Path) -> Any:
@@ -199,14 +225,20 @@ def _convert(kind: Any, value: Any, where: str, folder: Path, choices: tuple[str
             raise UserError(where, f"expected a table, got {value!r}", 'write { "name" = value }')
         inner = get_args(kind)[1]
         return {key: _convert(inner, item, where, folder, ()) for key, item in value.items()}
-    plain_kind = str if kind in (*INPUTS, Ref, Path) else kind
+    plain_kind = str if kind in (*INPUTS, Ref, Path, File) else kind
     if plain_kind is float and type(value) is int:
         value = float(value)
     if type(value) is not plain_kind:  # not isinstance: True must not pass for the integer 1
         raise UserError(where, f"expected {_word(kind)}, got {value!r}")
-    if kind is Path:
-        return folder / Path(value).expanduser()
+    if kind in (Path, File):
+        return _place(kind, folder / Path(value).expanduser(), where)
     return Ref.parse(value, folder, where) if kind is Ref else value
+
+
+def _place(kind: Any, place: Path, where: str) -> Path:
+    if kind is File and not place.exists():
+        raise UserError(where, f"no such file or folder: {place}")
+    return place
 
 
 def _listed(kind: Any, value: Any, where: str) -> Sequence[Any]:
@@ -237,6 +269,7 @@ def _word(kind: Any) -> str:
         bool: "true or false",
         Ref: "path.py:name",
         Path: "a path",
+        File: "a path",
     }
     return words.get(kind, getattr(kind, "__name__", str(kind)))
 

@@ -8,15 +8,16 @@ seconds that TensorFlow takes to import.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from tfedge.declarations import required, setting
 from tfedge.errors import UserError
-from tfedge.plan.job import MODEL, TFLITE, Job, file_figures
+from tfedge.plan.about import About
+from tfedge.plan.job import TFLITE, Job, file_figures
 from tfedge.plan.refs import Ref
-from tfedge.plan.settings import Converted, Network, Options, Plain
+from tfedge.plan.settings import Converted, File, Network, Options, Plain
 from tfedge.training.course import Course
 
 PRECISION = setting(
@@ -54,6 +55,75 @@ class Train:
         job.save(network)
         figures = tune_figures(network, job.data) | job.network_figures(network)
         return figures | {"epochs": len(history), "history": history}
+
+
+@dataclass(frozen=True)
+class Import:
+    """Take in a network that was trained elsewhere, of Keras 2 or Keras 3.
+
+    It is rebuilt flat in tf_keras, as tfmot and the converter take it, and proved to answer the
+    same.  Normalisation at its start goes to the card, a softmax or sigmoid at its end off.
+    """
+
+    version: ClassVar[int] = 1
+    makes: ClassVar[str] = "network"
+
+    file: File | None = setting(None, "the .keras or .h5 file, or the SavedModel folder")
+    model: Ref | None = setting(None, "or a function without arguments that returns the network")
+    custom: Ref | None = setting(None, "a file, and a layer or model in it, that the network needs")
+    trust: bool = setting(default=False, help="run code that the file holds, such as a Lambda's")
+    takes: str = setting(
+        "data",
+        "what the network was trained on: as [data] normalises (or pixels, if the network begins"
+        " with layers for them), 0 to 1, -1 to 1, 0 to 255, or as Keras's preprocess_input does",
+        choices=("data", "unit", "symmetric", "pixels", "imagenet", "caffe"),
+    )
+    batchnorm: str = setting(
+        "fold",
+        "fold it into the layers before it, or keep it for training to come",
+        choices=("fold", "keep"),
+    )
+    strict: bool = setting(
+        default=True, help="stop if it is right much more often when fed otherwise"
+    )
+
+    def check(self, where: str) -> None:
+        """Refuse two networks, and none."""
+        if (self.file is None) == (self.model is None):
+            fix = 'write file = "my_model.keras", or model = "my_code.py:network"'
+            raise UserError(where, "wants one of file and model", fix)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.networks.backend import classes_in
+        from tfedge.networks.files import made_by, opened
+        from tfedge.networks.importing import doubt, taken_in
+        from tfedge.training.fitting import tune_figures
+
+        custom = classes_in(self.custom.module()) if self.custom is not None else {}
+        if self.model is not None:
+            graph, answers = made_by(self.model.guarded()(), job.data.shape)
+        else:
+            graph, answers = opened(self.file or Path(), trust=self.trust, custom=custom)
+        fold = self.batchnorm == "fold"
+        prepared = taken_in(graph, answers, job.data, self.takes, fold=fold)
+        about = About(prepared.feed.mean, prepared.feed.std, prepared.output)
+        notes = [*prepared.notes]
+        if found := doubt(prepared.model, prepared.feed, job.data):
+            problem = (
+                f"answers {found.now:.1%} of tune inputs right as it is fed,"
+                f" and {found.accuracy:.1%} with {found.takes}"
+            )
+            if self.strict:
+                fix = f"write takes = {found.takes!r}, or strict = false to go on"
+                raise UserError("takes", problem, fix)
+            notes.append(problem)
+        job.save(prepared.model, about)
+        return (
+            tune_figures(prepared.model, about.view(job.data))
+            | job.network_figures(prepared.model)
+            | {"largest_difference": max(prepared.steps.values()), "rewrites": prepared.steps}
+            | {"notes": notes}
+        )
 
 
 @dataclass(frozen=True)
@@ -255,7 +325,7 @@ class Convert:
         measured = evaluate(file, data.tune, data.labels, "tune", job.progress)
         content = with_measured(file.read_bytes(), measured, file)
         file.write_bytes(content)
-        shutil.copyfile(job.inputs["of"] / MODEL, job.out / MODEL)
+        job.pass_on()
         return file_figures(content, job.name) | {name: measured[name] for name in IN_LADDER}
 
 
@@ -286,13 +356,14 @@ class Evaluate:
             test["against"] |= accuracy_figures(right, len(other), "test")
         content = with_measured(file.read_bytes(), test, file)
         (job.out / TFLITE).write_bytes(content)
-        shutil.copyfile(job.inputs["of"] / MODEL, job.out / MODEL)
+        job.pass_on()
         own = {name: test[name] for name in (*IN_LADDER, "agreement")}
         return file_figures(content, job.name) | own | {"test": test}
 
 
 STAGES: dict[str, type] = {
     "train": Train,
+    "import": Import,
     "distill": Distill,
     "prune": Prune,
     "qat": Qat,

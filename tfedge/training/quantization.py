@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tensorflow_model_optimization.experimental import combine
 from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+    default_8bit_quantize_configs,
     default_8bit_quantize_registry,
 )
 from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapper import (
@@ -22,6 +23,7 @@ from tensorflow_model_optimization.quantization import keras as quantization
 
 from tfedge.errors import UserError, did_you_mean
 from tfedge.networks.backend import keras, refuse_nested
+from tfedge.networks.layers import Affine, HardSigmoid, HardSwish
 from tfedge.networks.separable import depthwise_half, split_separable
 from tfedge.training.pruning import zeros
 
@@ -30,6 +32,9 @@ SPARSE = 0.05
 
 _LAYERS = keras.layers
 _SPLIT = (_LAYERS.SeparableConv2D,)
+_MERGES = (_LAYERS.Multiply, _LAYERS.Subtract, _LAYERS.Maximum, _LAYERS.Minimum, _LAYERS.Average)
+_CURVES = (_LAYERS.ELU, _LAYERS.Softmax, HardSigmoid, HardSwish, Affine)
+_ACTIVATIONS_OF_TFMOT = ("linear", "relu", "swish", "gelu", "softmax", "sigmoid", "tanh")
 _BEFORE_BATCHNORM = (_LAYERS.Conv2D, _LAYERS.DepthwiseConv2D, _LAYERS.Dense, *_SPLIT)
 
 
@@ -68,6 +73,9 @@ def quantization_aware(
     def annotated(layer: keras.layers.Layer) -> keras.layers.Layer:
         if layer.name in left or isinstance(layer, _LAYERS.InputLayer):
             return layer
+        if _by_output(layer):
+            config = default_8bit_quantize_configs.Default8BitOutputQuantizeConfig()
+            return quantization.quantize_annotate_layer(layer, config)
         return quantization.quantize_annotate_layer(layer)
 
     scheme: tuple[object, ...] = ()
@@ -75,6 +83,7 @@ def quantization_aware(
         scheme = (combine.Default8BitPrunePreserveQuantizeScheme(),)
     marked = keras.models.clone_model(twin, clone_function=annotated)
     own = {type(layer).__name__: type(layer) for layer in model.layers}
+    own |= {keras.saving.get_registered_name(kind): kind for kind in own.values()}
     with quantization.quantize_scope(own):
         aware = quantization.quantize_apply(marked, *scheme)
     _fix_input(aware, limits)
@@ -103,7 +112,7 @@ def left_alone(model: keras.Model, leave: Sequence[str] = ()) -> dict[str, str]:
                 left[layer.name] = "BatchNormalization that follows no convolution or dense layer"
             elif before.name in left:
                 left[layer.name] = f"BatchNormalization after {before.name}, which is left, too"
-        elif not registry.supports(layer) and not isinstance(layer, _SPLIT):
+        elif not (registry.supports(layer) or _by_output(layer) or isinstance(layer, _SPLIT)):
             left[layer.name] = f"tfmot has no rule for {kind}"
     return left
 
@@ -131,6 +140,13 @@ def _learned(maker: keras.layers.Layer, layer: keras.layers.Layer) -> list[np.nd
     if isinstance(layer, _SPLIT):
         names = [name.removeprefix("pointwise_") for name in names]
     return [found[name] for name in names if name in found]
+
+
+def _by_output(layer: keras.layers.Layer) -> bool:
+    """Whether 8 bits of what a layer makes are all there is to learn, and tfmot has no rule."""
+    if isinstance(layer, _LAYERS.Activation):
+        return getattr(layer.activation, "__name__", "") not in _ACTIVATIONS_OF_TFMOT
+    return isinstance(layer, (*_MERGES, *_CURVES))
 
 
 def _takes_batchnorm(before: Any) -> bool:

@@ -1,0 +1,134 @@
+"""A network that was trained elsewhere, taken in and tried on the data that it is to work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfedge.data.dataset import Data
+from tfedge.data.sampling import stratified
+from tfedge.errors import UserError
+from tfedge.figures import accuracy_figures
+from tfedge.networks.backend import keras
+from tfedge.networks.files import Answers
+from tfedge.networks.graph import Graph
+from tfedge.networks.preparation.inputs import takes_pixels, with_channels_reversed
+from tfedge.networks.preparation.preparing import Feed, Prepared, prepare
+
+SCALINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "unit": ((0.0,), (255.0,)),
+    "symmetric": ((127.5,), (127.5,)),
+    "pixels": ((0.0,), (1.0,)),
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "caffe": ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
+}
+"""What pixels become before a network sees them, as mean and deviation, red first.
+
+"imagenet" and "caffe" are the modes "torch" and "caffe" of Keras's preprocess_input; a network of
+the last takes blue first.
+"""
+
+_SAMPLES = 16
+_TRIED = 300
+_COLOURS = 3
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Another way to feed a network, with which it is right much more often.
+
+    Attributes:
+      takes: A key of `SCALINGS`, or "red and blue swapped".
+      accuracy: With it, from 0 to 1, on tune.
+      now: As it is fed.
+    """
+
+    takes: str
+    accuracy: float
+    now: float
+
+
+def taken_in(graph: Graph, answers: Answers, data: Data, takes: str, *, fold: bool) -> Prepared:
+    """Prepare a network for `data` and prove that it still answers the same.
+
+    Args:
+      graph: Is changed.
+      answers: What the network answers as it came.
+      takes: A key of `SCALINGS`; "data" for what the data is normalised to, or for pixels, if the
+        network begins with layers that normalise them.
+      fold: See `preparing.prepare`.
+    """
+    feed = Feed(data.mean, data.std)
+    if takes != "data":
+        feed = _named(graph, data, takes)
+    if takes == "caffe":
+        with_channels_reversed(graph)
+        return prepare(
+            graph,
+            lambda x: answers(np.ascontiguousarray(x[..., ::-1])),
+            _samples(data),
+            feed,
+            classes=data.classes,
+            fold=fold,
+        )
+    return prepare(graph, answers, _samples(data), feed, classes=data.classes, fold=fold)
+
+
+def doubt(model: keras.Model, feed: Feed, data: Data) -> Doubt | None:
+    """Try other ways to feed a network of pictures; return one that is clearly better."""
+    if data.kind != "image" or not len(data.tune.classes):
+        return None
+    chosen = np.sort(stratified(data.tune.classes, _TRIED))
+    pixels, classes = np.asarray(data.tune.inputs[chosen]), data.tune.classes[chosen]
+    channels = pixels.shape[-1]
+    trials = {
+        name: Feed(*(_spread(end, channels) for end in ends))(pixels)
+        for name, ends in SCALINGS.items()
+        if name != "caffe" and len(ends[0]) in (1, channels)
+    }
+    if channels == _COLOURS:
+        trials["red and blue swapped"] = feed(pixels[..., ::-1])
+    now = _accuracy(model, feed(pixels), classes)
+    found = {name: _accuracy(model, x, classes) for name, x in trials.items()}
+    best = max(found, key=lambda name: found[name]["accuracy"])
+    if found[best]["accuracy_low"] <= now["accuracy_high"]:
+        return None
+    return Doubt(best, found[best]["accuracy"], now["accuracy"])
+
+
+def _named(graph: Graph, data: Data, takes: str) -> Feed:
+    if data.kind != "image":
+        fix = "leave it out: numbers are fed as [data] normalises them"
+        raise UserError("takes", f"{takes!r} is about pixels, and the data is not images", fix)
+    if takes_pixels(graph) and takes != "pixels":
+        problem = f"{takes!r} cannot be: the network begins with a layer that normalises pixels"
+        raise UserError("takes", problem, "leave it out")
+    mean, std = SCALINGS[takes]
+    channels = data.shape[-1]
+    if len(mean) not in (1, channels):
+        raise UserError("takes", f"{takes!r} is about colours, and the data has {channels} channel")
+    return Feed(_spread(mean, channels), _spread(std, channels))
+
+
+def _spread(end: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return end if len(end) == channels else end * channels
+
+
+def _samples(data: Data) -> np.ndarray:
+    """Return inputs as recorded: real ones, and random ones of their range."""
+    split = data.tune if len(data.tune.classes) else data.train
+    real = np.asarray(split.inputs[np.sort(stratified(split.classes, _SAMPLES))])
+    rng = np.random.default_rng(0)
+    if real.dtype == np.uint8:
+        random = rng.integers(0, 256, (_SAMPLES, *data.shape)).astype(np.uint8)
+    else:
+        random = rng.uniform(real.min(), real.max(), (_SAMPLES, *data.shape)).astype(np.float32)
+    return np.concatenate([real, random])
+
+
+def _accuracy(model: keras.Model, x: np.ndarray, classes: np.ndarray) -> dict[str, float]:
+    answers = np.concatenate(
+        [np.asarray(model(x[start : start + 64], training=False)) for start in range(0, len(x), 64)]
+    )
+    return accuracy_figures(int((answers.argmax(axis=-1) == classes).sum()), len(classes), "tune")

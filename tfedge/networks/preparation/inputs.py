@@ -1,0 +1,112 @@
+"""The start of a network: what the board's script does, or training, is taken out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfedge.errors import UserError
+from tfedge.networks.backend import keras
+from tfedge.networks.graph import Call, Graph, Tensor, build
+from tfedge.networks.keras2 import Keras2
+from tfedge.networks.layers import Affine
+from tfedge.networks.operators import affine
+from tfedge.networks.reading import read
+
+_K = keras.layers
+_AUGMENTING = (
+    *(_K.RandomBrightness, _K.RandomContrast, _K.RandomCrop, _K.RandomFlip, _K.RandomHeight),
+    *(_K.RandomRotation, _K.RandomTranslation, _K.RandomWidth, _K.RandomZoom),
+)
+_SIZING = (_K.Resizing, _K.CenterCrop)
+_OF_PIXELS = (*_AUGMENTING, *_SIZING, _K.Rescaling, _K.Normalization)
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """What a network did with pictures of another size.
+
+    Attributes:
+      layer: Name and class of the layer that was taken out.
+      takes: Height and width that it was given; None where it took any.
+      makes: Height and width that it made.
+    """
+
+    layer: str
+    takes: tuple[int | None, int | None]
+    makes: tuple[int, int]
+
+
+def takes_pixels(graph: Graph) -> bool:
+    """Whether the network begins with layers that expect pixels from 0 to 255."""
+    call = graph.only_reader(graph.inputs[0])
+    return call is not None and call.is_a(*_OF_PIXELS)
+
+
+def without_augmentation(graph: Graph) -> list[str]:
+    """Take out layers that change inputs in training only; return their names."""
+    found = [call for call in graph.calls if call.is_a(*_AUGMENTING) and not _crops(call)]
+    for call in found:
+        graph.bypass(call)
+    return [str(call.layer) for call in found]
+
+
+def without_sizing(graph: Graph) -> list[Sizing]:
+    """Take resizing and cropping at the start out; the network then takes what they made."""
+    taken: list[Sizing] = []
+    while (call := graph.only_reader(graph.inputs[0])) and call.is_a(*_SIZING):
+        height, width = call.input.shape[1:3]
+        made = call.layer.config["height"], call.layer.config["width"]
+        channels = graph.inputs[0].shape[-1]
+        taken.append(Sizing(str(call.layer), (height, width), made))
+        graph.bypass(call)
+        graph.inputs[0].shape = (None, *made, channels)
+    return taken
+
+
+def with_channels_reversed(graph: Graph) -> None:
+    """Let a network that takes blue first take red first.
+
+    Raises:
+      UserError: Something else than a convolution reads its input.
+    """
+    waiting: list[Tensor] = list(graph.inputs)
+    while waiting:
+        for call in graph.readers(waiting.pop()):
+            layer = call.layer
+            if call.is_a(_K.ZeroPadding2D):
+                waiting.append(call.output)
+            elif call.is_a(Affine):
+                layer.weights = [np.ascontiguousarray(end[::-1]) for end in layer.weights]
+                waiting.append(call.output)
+            elif call.is_a(_K.Conv2D) and not graph.shared(layer):
+                flipped = np.ascontiguousarray(layer.weights[0][:, :, ::-1])
+                layer.weights = [flipped, *layer.weights[1:]]
+            else:
+                fix = 'swap the channels of the pictures instead, and write takes = "data"'
+                raise UserError(f"layer {layer}", "is no place to swap red and blue in", fix)
+
+
+Scaling = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def refed(model: keras.Model, own: Scaling, given: Scaling) -> keras.Model:
+    """Return a network that answers to inputs of another normalisation what `model` answers.
+
+    Args:
+      own: Mean and standard deviation, a number a channel, that the model takes.
+      given: Those that it will get.
+    """
+    graph = read(model, Keras2())
+    (own_mean, own_std), (mean, std) = (map(np.array, ends) for ends in (own, given))
+    (start,) = graph.inputs
+    scale, offset = std / own_std, (mean - own_mean) / own_std
+    layer = affine(graph.new_name("as_it_takes"), scale, offset, int(start.shape[-1] or 0))
+    graph.insert_after(start, layer)
+    return build(graph)
+
+
+def _crops(call: Call) -> bool:
+    """Whether a layer changes the size at inference, too, as RandomCrop does."""
+    return call.input.shape != call.output.shape

@@ -1,0 +1,225 @@
+"""From a Keras model, however it is made, to one flat graph.
+
+Models in models are read through, layers that are made of layers taken apart where their `call` can
+be traced, and functions said as layers.  What is called twice stays one layer.  `keras2` and
+`keras3` say how either Keras stores what is read here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from tfedge.errors import UserError
+from tfedge.networks.graph import Call, Graph, Layer, Tensor, mapped
+from tfedge.networks.layers import Operation
+from tfedge.networks.operators import Arguments, call_of
+
+FIX = "write it as a functional model, keras.Model(inputs, outputs), of Keras's own layers"
+
+
+class Dialect(Protocol):
+    """How one Keras stores a model."""
+
+    def functional(self, layer: Any) -> Any | None:
+        """Return the functional model that `layer` is, or holds; None if it is none."""
+
+    def input(self, shape: tuple[int | None, ...]) -> Any:
+        """Return a new symbolic input; `shape` is without the batch."""
+
+    def model(self, inputs: Any, outputs: Any, name: str) -> Any:
+        """Return a functional model of symbolic tensors."""
+
+    def nodes(self, model: Any) -> Iterator[tuple[Any, Arguments, list[Any]]]:
+        """Yield each call of a functional model in order: layer, arguments, outputs."""
+
+    def key(self, tensor: Any) -> tuple[int, int, int] | None:
+        """Return what names a symbolic tensor; None for anything else."""
+
+    def is_model(self, layer: Any) -> bool:
+        """Whether `layer` is a model of any kind."""
+
+    def may_hold_others(self, layer: Any) -> bool:
+        """Whether `layer` is of the user's own, so that its call is worth following."""
+
+    def called_function(self, layer: Any) -> Any | None:
+        """Return the Python function that a Lambda calls; None for another layer."""
+
+    def function(self, layer: Any, arguments: Arguments) -> tuple[str, Arguments] | None:
+        """Return TensorFlow's name and arguments of a function; None if `layer` is a layer."""
+
+    def twin(self, layer: Any, name: str) -> list[Layer]:
+        """Return the layer as tf_keras has it, and what comes behind it."""
+
+    def is_variable(self, item: Any) -> bool:
+        """Whether an argument is a weight."""
+
+
+def read(model: Any, dialect: Dialect, shape: tuple[int, ...] | None = None) -> Graph:
+    """Return the graph of a model; the model is not changed.
+
+    Args:
+      shape: Of one input, for a subclassed model that has never been called.
+
+    Raises:
+      UserError: A layer cannot be read; the message names it and its class.
+    """
+    return _Reader(dialect).graph(model, shape)
+
+
+class _Reader:
+    """Reads one model and what is in it."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.calls: list[Call] = []
+        self.layers: dict[int, list[Layer]] = {}
+        self.names: set[str] = set()
+        self.traced: dict[int, Any | None] = {}
+
+    def graph(self, model: Any, shape: tuple[int, ...] | None) -> Graph:
+        flat = self.dialect.functional(model)
+        if flat is None:
+            where = f"network {model.name!r} ({type(model).__name__})"
+            if shape is None:
+                raise UserError(where, "does not say what it takes", "give it a keras.Input first")
+            given = self.dialect.input(shape)
+            flat = self.dialect.model([given], self._follow(model, (given,), {}, where), model.name)
+        inputs = [Tensor(tuple(tensor.shape)) for tensor in flat.inputs]
+        graph = Graph(_safe(model.name), inputs, self.inlined(flat, inputs, ""), self.calls)
+        graph.drop_unread()
+        return graph
+
+    def inlined(self, model: Any, inputs: list[Tensor], prefix: str) -> list[Tensor]:
+        """Read one call of a functional model; return what it makes of `inputs`."""
+        key = self.dialect.key
+        made: dict[Any, Tensor] = {
+            key(tensor): given for tensor, given in zip(model.inputs, inputs, strict=True)
+        }
+
+        def known(item: Any) -> Tensor | None:
+            return made.get(key(item))
+
+        for layer, arguments, outputs in self.dialect.nodes(model):
+            given = _substituted(arguments, known)
+            results = self.called(layer, _without_defaults(given), outputs, prefix)
+            made |= {key(tensor): new for tensor, new in zip(outputs, results, strict=True)}
+        return [made[key(tensor)] for tensor in tf.nest.flatten(model.outputs)]
+
+    def called(
+        self, layer: Any, arguments: Arguments, outputs: list[Any], prefix: str
+    ) -> list[Tensor]:
+        """Read one call of a layer or function; return what it makes."""
+        made = [Tensor(tuple(output.shape)) for output in outputs]
+        function = self.dialect.function(layer, arguments)
+        if function is not None:
+            self.calls.append(call_of(function[0], self.name(layer, prefix), function[1], made))
+            return made
+        if id(layer) not in self.traced:
+            self.traced[id(layer)] = self.inner(layer, arguments)
+        if (inner := self.traced[id(layer)]) is not None:
+            given = [item for item in tf.nest.flatten(arguments) if isinstance(item, Tensor)]
+            return self.inlined(inner, given, f"{prefix}{_safe(layer.name)}_")
+        if id(layer) not in self.layers:
+            self.layers[id(layer)] = self.dialect.twin(layer, self.name(layer, prefix))
+        for part in self.layers[id(layer)]:
+            self.calls.append(Call(part, arguments, made))
+            arguments, made = ((made[0],), {}), [Tensor(made[0].shape)]
+        return self.calls[-1].outputs
+
+    def inner(self, layer: Any, arguments: Arguments) -> Any | None:
+        """Return the network that a layer is, or that its call can be traced to."""
+        flat = self.dialect.functional(layer)
+        if flat is not None:
+            return flat
+        lambda_ = self.dialect.called_function(layer) is not None
+        if not (self.dialect.is_model(layer) or lambda_ or self.dialect.may_hold_others(layer)):
+            return None
+        where = f"layer {layer.name!r} ({type(layer).__name__})"
+        tensors: list[Any] = []
+
+        def fresh(item: Tensor) -> Any:
+            tensors.append(self.dialect.input(item.shape[1:]))
+            return tensors[-1]
+
+        positional, named = mapped(arguments, fresh)
+        try:
+            outputs = self._follow(layer, positional, named, where)
+        except UserError:
+            if self.dialect.is_model(layer) or lambda_:
+                raise
+            return None
+        network = self.dialect.model(tensors, outputs, layer.name)
+        must = self.dialect.is_model(layer) or lambda_
+        return network if must or self._keeps_weights(network, layer) else None
+
+    def _keeps_weights(self, network: Any, layer: Any) -> bool:
+        """Whether each weight of a layer is one of a layer in the network that it was traced to."""
+        direct = {id(weight) for weight in layer.weights} - {id(w) for w in network.weights}
+        for node, arguments, outputs in self.dialect.nodes(network):
+            function = self.dialect.function(node, arguments)
+            used = {id(i) for i in tf.nest.flatten(arguments) if self.dialect.is_variable(i)}
+            if function is None or not used:
+                continue
+            made = [Tensor(tuple(output.shape)) for output in outputs]
+            places = _substituted(
+                function[1],
+                lambda item: Tensor(tuple(item.shape)) if self.dialect.key(item) else None,
+            )
+            if call_of(function[0], "", places, made).layer.kind is not Operation:
+                direct -= used
+        return not direct
+
+    def _follow(
+        self, layer: Any, positional: tuple[Any, ...], named: dict[str, Any], where: str
+    ) -> Any:
+        """Run a `call` on symbolic tensors, so that the layers and functions in it make a graph."""
+        call = self.dialect.called_function(layer) or layer.call
+        given = {key: value for key, value in named.items() if key not in ("training", "mask")}
+        if "training" in inspect.signature(call).parameters:
+            given["training"] = False
+        try:
+            return call(*positional, **given)
+        except Exception as error:
+            line = (str(error).strip().splitlines() or [""])[0][:200]
+            problem = f"its call cannot be followed: {type(error).__name__}: {line}"
+            raise UserError(where, problem, FIX) from error
+
+    def name(self, layer: Any, prefix: str) -> str:
+        """Return a name that no other layer has."""
+        wish = _safe(layer.name)
+        more = (f"{prefix}{wish}_{number}" for number in range(1, len(self.names) + 2))
+        name = next(n for n in (wish, prefix + wish, *more) if n not in self.names)
+        self.names.add(name)
+        return name
+
+
+def _safe(name: str) -> str:
+    """Replace what would make a TFLite tensor's name, layer/operator, ambiguous."""
+    return name.translate(str.maketrans("/.:;", "____")).strip("_") or "layer"
+
+
+def _substituted(structure: Any, change: Any) -> Any:
+    """Return lists, tuples and dictionaries with each symbolic tensor in them replaced."""
+    if isinstance(structure, dict):
+        return {key: _substituted(item, change) for key, item in structure.items()}
+    if type(structure) in (list, tuple):
+        return type(structure)(_substituted(item, change) for item in structure)
+    if hasattr(structure, "_keras_history"):
+        found = change(structure)
+        return structure if found is None else found
+    return structure
+
+
+def _without_defaults(arguments: Arguments) -> Arguments:
+    """Leave out what Keras itself adds to a call."""
+    positional, named = arguments
+    own = {
+        key: value
+        for key, value in named.items()
+        if value is not None and (key != "training" or isinstance(value, Tensor))
+    }
+    return positional, own
