@@ -2,50 +2,146 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+import numpy as np
+
 from tfedge.errors import UserError
+from tfedge.tflite import names
 from tfedge.tflite.facts import Facts, facts
+from tfedge.tflite.graph import Tensor
+from tfedge.tflite.names import Layers
 
-INT8_STEPS = 255
-TOLERANCE = 0.01
+ENDS = {
+    "int8": "int8",
+    "int16x8": "int16",
+    "dynamic": "float32",
+    "float16": "float32",
+    "float32": "float32",
+}
+"""What a form takes and gives; the first two hold nothing in float, either."""
+
+WIDER = 0.01
+"""By how much the input's range may be wider than it must be: zero is put on the grid."""
+
+_NARROWER = 1e-4  # as much as float32 may round
+_SHOWN = 5
 
 
-def check_int8(flatbuffer: bytes, limits: tuple[float, float], where: object) -> None:
-    """Refuse a .tflite that is not int8 through and through.
+def check(
+    flatbuffer: bytes,
+    form: str,
+    limits: tuple[float, float],
+    where: object,
+    layers: Layers = (),
+    kept: Collection[str] = (),
+) -> None:
+    """Refuse a .tflite that is not what its form promises.
 
     The converter leaves an operator in float, asks for TensorFlow's own, or takes another range for
     the input, and says nothing; on a board that is slow, does not load, or is wrong.
 
     Args:
-      limits: Least and largest value of a normalised input.  The input's quantisation must cover
-        just these; zero itself has to be exact, which moves the ends by up to half a step.
+      form: One of `ENDS`.  In ``int8`` and ``int16x8`` no tensor is float, and input and output,
+        those of every signature too, are int8 or int16; the others take and give float32.  None
+        has an operator that plain runtimes lack.
+      limits: Least and largest value of a normalised input.  An integer input must cover these, and
+        zero, by up to half a step and `WIDER` more.
+      layers: The network's, see `names.of_network`; a message then names the one at fault.
+      kept: Layers that were kept out of int8 on purpose, in float or int16, see `mixing`.
+
+    Raises:
+      UserError: Something is otherwise; it names all that is.
     """
     found = facts(flatbuffer, where)
-    problems = [*_operators(found), *_tensors(found), *_input(found, limits)]
+    problems = _operators(found, layers)
+    if ENDS[form] != "float32":
+        problems += [*_tensors(found, layers, kept), *_input(found, form, limits)]
+    problems += _ends(found, form)
     if problems:
-        fix = "replace the layers that these belong to; a convolution, ReLU, pooling or Add will do"
-        raise UserError(where, "; ".join(problems), fix)
+        raise UserError(where, "; ".join(text for text, _ in problems), _fix(problems, form))
 
 
-def _operators(found: Facts) -> list[str]:
-    if not found.custom_operators:
-        return []
-    return [f"needs operators that no board has: {', '.join(found.custom_operators)}"]
+def check_int8(flatbuffer: bytes, limits: tuple[float, float], where: object) -> None:
+    """Do as `check` does for int8, where the network is not known."""
+    check(flatbuffer, "int8", limits, where)
 
 
-def _tensors(found: Facts) -> list[str]:
+_REPLACE = "replace the layer by others; a convolution, ReLU, pooling or Add will do"
+_CONVERT = "convert it again with tfedge, which sets both"
+
+_Problem = tuple[str, str]
+
+
+def _fix(problems: list[_Problem], form: str) -> str:
+    fixes = dict.fromkeys(fix for _, fix in problems)
+    more = ', or write form = "float16" for a board that computes in float'
+    return "; ".join(fix + (more if fix == _REPLACE and form in ("int8", "int16x8") else "")
+                     for fix in fixes)  # fmt: skip
+
+
+def _operators(found: Facts, layers: Layers) -> list[_Problem]:
     problems = []
-    if found.float_tensors:
-        problems.append(f"stays float in {', '.join(found.float_tensors[:5])}")
-    ends = {tensor.dtype for tensor in (*found.inputs, *found.outputs)}
-    if ends != {"int8"}:
-        problems.append(f"takes or gives {', '.join(sorted(ends))} instead of int8")
-    return problems
+    for subgraph in found.subgraphs:
+        owners = names.of_operators(subgraph, layers)
+        for operator, own in zip(subgraph.operators, owners, strict=True):
+            if operator.custom:
+                of = f", which {names.described(own[0], layers)} is made of" if own else ""
+                text = f"needs operators that no board has: {operator.name}{of}"
+                problems.append((text, "replace the layer by others of Keras's own"))
+    return list(dict.fromkeys(problems))
 
 
-def _input(found: Facts, limits: tuple[float, float]) -> list[str]:
+def _tensors(found: Facts, layers: Layers, kept: Collection[str]) -> list[_Problem]:
+    at_fault: dict[str, list[str]] = {}
+    for subgraph in found.subgraphs:
+        owners = names.of_tensors(subgraph, layers)
+        meant = {
+            index
+            for operator, own in zip(
+                subgraph.operators, names.of_operators(subgraph, layers), strict=True
+            )
+            if own and own[0] in kept
+            for index in (*operator.inputs, *operator.outputs)
+        }
+        for index, (tensor, own) in enumerate(zip(subgraph.tensors, owners, strict=True)):
+            if "float" in tensor.dtype and index not in meant:
+                of = names.described(own[0], layers) if own else tensor.name
+                at_fault.setdefault(of, []).append(tensor.name)
+    if not at_fault:
+        return []
+    shown = list(at_fault)[:_SHOWN]
+    more = f" and {len(at_fault) - len(shown)} more" if len(at_fault) > len(shown) else ""
+    return [(f"stays float in {', '.join(shown)}{more}", _REPLACE)]
+
+
+def _ends(found: Facts, form: str) -> list[_Problem]:
+    tensors: list[Tensor] = [*found.inputs, *found.outputs]
+    for signature in found.signatures:
+        tensors += [*signature.inputs.values(), *signature.outputs.values()]
+    kinds = {tensor.dtype for tensor in tensors}
+    if kinds == {ENDS[form]}:
+        return []
+    return [(f"takes or gives {', '.join(sorted(kinds))} instead of {ENDS[form]}", _CONVERT)]
+
+
+def _input(found: Facts, form: str, limits: tuple[float, float]) -> list[_Problem]:
+    if len(found.inputs) != 1:
+        return [(f"has {len(found.inputs)} inputs", "give a network with one")]
     (given,) = found.inputs
-    low, high = limits
+    low, high = min(limits[0], 0.0), max(limits[1], 0.0)
+    if form == "int16x8":  # symmetric: its zero point is 0
+        high = max(-low, high)
+        low = -high
     span = high - low
-    if not given.scales or abs(given.scales[0] * INT8_STEPS - span) > TOLERANCE * span:
-        return [f"its input covers another range than {low:g} to {high:g}"]
-    return []
+    if given.dtype == ENDS[form] and given.scales:
+        bounds, scale, zero = np.iinfo(given.dtype), given.scales[0], given.zero_points[0]
+        lowest = bounds.min + (form == "int16x8")
+        slack = scale / 2 + _NARROWER * span
+        covers = (lowest - zero) * scale <= low + slack and (
+            bounds.max - zero
+        ) * scale >= high - slack
+        if covers and (bounds.max - lowest) * scale <= (1 + WIDER) * span:
+            return []
+    fix = "calibrate with inputs that are normalised as [data] says"
+    return [(f"its input covers another range than {limits[0]:g} to {limits[1]:g}", fix)]
