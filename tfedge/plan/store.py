@@ -46,7 +46,7 @@ def recipe_of(stage: Any, inputs: Mapping[str, str], data: Any, seed: int) -> di
 
 def _code_of(kind: Any) -> str | int:
     """Return the version of one of tfedge's own stages; hash the file of a user's."""
-    if kind.__module__ == OWN_STAGES:
+    if kind.__module__.startswith(OWN_STAGES):
         return int(kind.version)
     return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
 

@@ -58,7 +58,7 @@ def _help(field: Any) -> str:
         words.append(f"{field.metadata['low']} to {field.metadata['high']}")
     if field.default is dataclasses.MISSING:
         words.append("must be given")
-    elif field.default not in ("", (), {}):
+    elif field.default not in ("", (), {}, None):
         words.append(f"default {_toml(field.default)}")
     return "; ".join(words)
 

@@ -1,0 +1,138 @@
+"""Stages that make a network smaller while it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from tfedge.declarations import required, setting
+from tfedge.errors import UserError
+from tfedge.plan.job import Job
+from tfedge.plan.settings import Plain
+from tfedge.training.course import Course
+
+RAMP = (0.0, 0.6, "polynomial")
+"""Where pruning begins and ends unless told otherwise, in shares of the epochs, and its shape."""
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Turn the smallest weights into zeros while training goes on.
+
+    Makes the zipped file smaller.  It makes nothing faster in int8, because no TFLite kernel for
+    int8 skips zeros.
+    """
+
+    version: ClassVar[int] = 1
+    makes: ClassVar[str] = "network"
+
+    of: Plain = required("stage whose network is pruned")
+    sparsity: float = setting(
+        0.5, "fraction of a layer's weights to end as zeros", low=0, high=0.99
+    )
+    ramp: str = setting(
+        RAMP[2],
+        "how the zeros come: along a cubic, or all at once",
+        choices=("polynomial", "constant"),
+    )
+    begin: float = setting(
+        RAMP[0], "when pruning begins, as a share of the epochs", low=0, high=0.99
+    )
+    end: float = setting(
+        RAMP[1], "when the last weight falls, as a share of the epochs", low=0, high=1
+    )
+    every: int = setting(0, "steps between two prunings; 0 for 20 in all", low=0, high=100_000)
+    pattern: str = setting(
+        "free",
+        "weights that fall together: any, two of each four, or whole blocks",
+        choices=("free", "2:4", "block"),
+    )
+    block: tuple[int, int] = setting((1, 4), "a block's inputs and outputs", low=1, high=64)
+    layers: dict[str, float] = setting(
+        {},
+        'other fractions by layer name, such as { "conv_1" = 0, "block_*" = 0.8 }',
+        low=0,
+        high=0.99,
+    )
+    course: Course = field(default=Course(epochs=10, rate=3e-4))
+
+    def check(self, where: str) -> None:
+        """Refuse settings that contradict one another."""
+        half = 0.5
+        if self.pattern == "2:4" and self.sparsity != half:
+            raise UserError(f"{where} sparsity", f"2:4 is 0.5 by its nature, got {self.sparsity}")
+        if self.pattern == "2:4" and set(self.layers.values()) - {0.0, half}:
+            raise UserError(f"{where} layers", f"2:4 is 0.5 or 0, got {self.layers}")
+        if self.pattern == "2:4" and (self.begin, self.end, self.ramp) != RAMP:
+            fix = "leave begin, end and ramp out: tfmot prunes 2:4 at once, at the first step"
+            raise UserError(f"{where} pattern", "2:4 has no ramp", fix)
+        if self.pattern != "block" and self.block != (1, 4):
+            fix = 'write pattern = "block", or leave it out'
+            raise UserError(f"{where} block", f"is for blocks, not for {self.pattern!r}", fix)
+        if self.begin > self.end:
+            raise UserError(f"{where} begin", f"must be at most end, {self.end}, got {self.begin}")
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.training import pruning
+        from tfedge.training.fitting import fit, tune_figures
+
+        network = job.load("of")
+        schedule = pruning.Schedule.over(
+            self.course, job.data, (self.begin, self.end), kind=self.ramp, every=self.every
+        )
+        pattern = pruning.Pattern(self.pattern, self.block)
+        session = job.session()
+        wrapped = pruning.with_pruning(network, self.sparsity, schedule, pattern, self.layers)
+        history = fit(
+            wrapped,
+            self.course,
+            session,
+            callbacks=[pruning.pruning_step()],
+            best_from=schedule.first_epoch,
+        )
+        pruned = pruning.without_pruning(wrapped)
+        job.save(pruned)
+        notes = ["zeros shorten the zipped file; int8 inference is no faster for them"]
+        if self.pattern == "block" and (free := pruning.without_blocks(network, self.block)):
+            notes.append(f"tfmot forms no blocks in {', '.join(free)}: single weights fell there")
+        return (
+            tune_figures(pruned, job.data)
+            | job.network_figures(pruned)
+            | {"sparsity": pruning.sparsity_of(pruned), "zeros": pruning.zeros(pruned)}
+            | {"epochs": len(history), "history": history, "notes": notes}
+        )
+
+
+@dataclass(frozen=True)
+class Qat:
+    """Train on with 8-bit weights and activations, so that int8 costs little accuracy."""
+
+    version: ClassVar[int] = 1
+    makes: ClassVar[str] = "8-bit network"
+
+    of: Plain = required("stage whose network is trained on; its zeros are kept")
+    leave: tuple[str, ...] = setting((), "layers, by name, that are not trained in 8 bits")
+    calibrate: int = setting(200, "tune inputs that set the first ranges", low=1, high=100_000)
+    course: Course = field(default=Course(epochs=5, rate=1e-4))
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.data.sampling import calibration
+        from tfedge.training.fitting import fit, tune_figures
+        from tfedge.training.pruning import sparsity_of
+        from tfedge.training.quantization import float_twin, left_alone, quantization_aware
+
+        network = job.load("of")
+        session = job.session()
+        samples = calibration(job.data, self.calibrate)
+        aware = quantization_aware(network, samples, job.data.limits(), self.leave)
+        history = fit(aware, self.course, session)
+        job.save(aware)
+        learned = float_twin(aware, network)
+        left = left_alone(network, self.leave)
+        return (
+            tune_figures(aware, job.data)
+            | job.network_figures(learned)
+            | {"sparsity": sparsity_of(learned), "left_in_float": left}
+            | {"epochs": len(history), "history": history}
+            | {"notes": [f"{name} trained in float: {why}" for name, why in left.items()]}
+        )

@@ -1,0 +1,163 @@
+"""Stages that make a network: train one, take one in, have one taught by another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tfedge.declarations import required, setting
+from tfedge.errors import UserError
+from tfedge.plan.about import About
+from tfedge.plan.job import Job
+from tfedge.plan.refs import Ref
+from tfedge.plan.settings import File, Network, Options
+from tfedge.training.course import Course
+
+PRECISION = setting(
+    "float32",
+    "of the arithmetic; bfloat16 is faster where the processor has AMX",
+    choices=("float32", "bfloat16"),
+)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a network on the labels."""
+
+    version: ClassVar[int] = 1
+    makes: ClassVar[str] = "network"
+
+    model: Ref = required("function (input shape, classes) that builds the network", given=2)
+    options: Options = field(default_factory=lambda: Options({}))
+    course: Course = field(default=Course())
+    precision: str = PRECISION
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.networks.precision import in_precision
+        from tfedge.training.fitting import fit, tune_figures
+
+        network = job.construct(self.model, self.options)
+        twin = in_precision(network, self.precision) if self.precision != "float32" else network
+        history = fit(twin, self.course, job.session())
+        network.set_weights(twin.get_weights())
+        job.save(network)
+        figures = tune_figures(network, job.data) | job.network_figures(network)
+        return figures | {"epochs": len(history), "history": history}
+
+
+@dataclass(frozen=True)
+class Import:
+    """Take in a network that was trained elsewhere, of Keras 2 or Keras 3.
+
+    It is rebuilt flat in tf_keras, as tfmot and the converter take it, and proved to answer the
+    same.  Normalisation at its start goes to the card, a softmax or sigmoid at its end off.
+    """
+
+    version: ClassVar[int] = 1
+    makes: ClassVar[str] = "network"
+
+    file: File | None = setting(None, "the .keras or .h5 file, or the SavedModel folder")
+    model: Ref | None = setting(None, "or a function without arguments that returns the network")
+    custom: Ref | None = setting(None, "a file, and a layer or model in it, that the network needs")
+    trust: bool = setting(default=False, help="run code that the file holds, such as a Lambda's")
+    takes: str = setting(
+        "data",
+        "what the network was trained on: as [data] normalises (or pixels, if the network begins"
+        " with layers for them), 0 to 1, -1 to 1, 0 to 255, or as Keras's preprocess_input does",
+        choices=("data", "unit", "symmetric", "pixels", "imagenet", "caffe"),
+    )
+    batchnorm: str = setting(
+        "fold",
+        "fold it into the layers before it, or keep it for training to come",
+        choices=("fold", "keep"),
+    )
+    strict: bool = setting(
+        default=True, help="stop if it is right much more often when fed otherwise"
+    )
+
+    def check(self, where: str) -> None:
+        """Refuse two networks, and none."""
+        if (self.file is None) == (self.model is None):
+            fix = 'write file = "my_model.keras", or model = "my_code.py:network"'
+            raise UserError(where, "wants one of file and model", fix)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.networks.backend import classes_in
+        from tfedge.networks.files import made_by, opened
+        from tfedge.networks.importing import doubt, taken_in
+        from tfedge.training.fitting import tune_figures
+
+        custom = classes_in(self.custom.module()) if self.custom is not None else {}
+        if self.model is not None:
+            graph, answers = made_by(self.model.guarded()(), job.data.shape)
+        else:
+            graph, answers = opened(self.file or Path(), trust=self.trust, custom=custom)
+        fold = self.batchnorm == "fold"
+        prepared = taken_in(graph, answers, job.data, self.takes, fold=fold)
+        about = About(prepared.feed.mean, prepared.feed.std, prepared.output)
+        notes = [*prepared.notes]
+        if found := doubt(prepared.model, prepared.feed, job.data):
+            problem = (
+                f"answers {found.now:.1%} of tune inputs right as it is fed,"
+                f" and {found.accuracy:.1%} with {found.takes}"
+            )
+            if self.strict:
+                fix = f"write takes = {found.takes!r}, or strict = false to go on"
+                raise UserError("takes", problem, fix)
+            notes.append(problem)
+        job.save(prepared.model, about)
+        return (
+            tune_figures(prepared.model, about.view(job.data))
+            | job.network_figures(prepared.model)
+            | {"largest_difference": max(prepared.steps.values()), "rewrites": prepared.steps}
+            | {"notes": notes}
+        )
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Train a small network to answer as a trained one does."""
+
+    version: ClassVar[int] = 1
+    makes: ClassVar[str] = "network"
+
+    teacher: Network = required("stage whose network teaches")
+    model: Ref = required("function (input shape, classes) that builds the student", given=2)
+    options: Options = field(default_factory=lambda: Options({}))
+    temperature: float = setting(
+        4.0, "softens both answers; 1 leaves them as they are", low=0.1, high=100
+    )
+    alpha: float = setting(
+        0.1, "share of the labels' loss; the teacher's is the rest", low=0, high=1
+    )
+    hints: dict[str, str] = setting(
+        {}, "the student's layers that follow one of the teacher's: { student = teacher }"
+    )
+    hint_weight: float = setting(1.0, "of the hints' loss beside the others", low=0, high=1e6)
+    course: Course = field(default=Course())
+    precision: str = PRECISION
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.networks.precision import in_precision
+        from tfedge.training.distillation import Distiller, match_features, teacher_of
+        from tfedge.training.fitting import fit, tune_figures
+
+        teacher, student = job.load("teacher"), job.construct(self.model, self.options)
+        channels = match_features(student, teacher, self.hints, f"[{job.name}] hints")
+        twin = student
+        if self.precision != "float32":
+            twin, teacher = (in_precision(model, self.precision) for model in (student, teacher))
+        distiller = Distiller(
+            twin,
+            teacher_of(teacher, list(self.hints.values())),
+            temperature=self.temperature,
+            alpha=self.alpha,
+            hints=channels,
+            hint_weight=self.hint_weight,
+        )
+        history = fit(distiller, self.course, job.session())
+        student.set_weights(twin.get_weights())
+        job.save(student)
+        figures = tune_figures(student, job.data) | job.network_figures(student)
+        return figures | {"epochs": len(history), "history": history}
