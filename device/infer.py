@@ -111,8 +111,8 @@ class Classifier:
     def classify(self, x, top_k=1):
         """Return the `top_k` likeliest classes, best first: [(label, share from 0 to 1)]."""
         logits = self.logits(x)
-        shares = np.exp(logits - logits.max())
-        shares /= shares.sum()
+        each = self.card["output"].get("probabilities") == "sigmoid"  # classes do not compete
+        shares = np.exp(-np.logaddexp(0, -logits) if each else logits - np.logaddexp.reduce(logits))
         best = (-shares).argsort(kind="stable")[:top_k]
         return [(self.labels[i], float(shares[i])) for i in best]
 

@@ -83,7 +83,7 @@ def card_for(flatbuffer: bytes, shape: tuple[int, ...] = (4, 4, 3), classes: int
         "format": 1,
         "labels": ["cat", "dog", "eel", "fox", "gnu"][:classes],
         "input": entry,
-        "output": {"kind": "logits"},
+        "output": {"kind": "logits", "probabilities": "softmax"},
         "golden": {"count": 0, "tensors": []},
         "made_by": {"tfedge": "0.1.0", "pipeline": "tiny", "stage": "int8", "key": "0" * 64},
         "measured": {},

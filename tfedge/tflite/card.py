@@ -78,6 +78,8 @@ class Card:
       golden: For each golden input, the sha256 of the bytes of its quantised tensor.
       measured: Figures of this very model by split.
       output: What the answer is.
+      probabilities: What makes probabilities of the logits: ``softmax``, or ``sigmoid`` where
+        several classes can be true at once.
       flatbuffer: Filled in by `write`.
     """
 
@@ -87,6 +89,7 @@ class Card:
     golden: tuple[str, ...] = ()
     measured: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     output: str = "logits"
+    probabilities: str = "softmax"
     flatbuffer: Fingerprint | None = None
 
 
@@ -211,7 +214,7 @@ def as_dict(card: Card) -> dict[str, Any]:
             "std": [float(value) for value in fed.std],
             **sizing,
         },
-        "output": {"kind": card.output},
+        "output": {"kind": card.output, "probabilities": card.probabilities},
         "golden": {"count": len(card.golden), "tensors": list(card.golden)},
         "made_by": asdict(card.made_by),
         "measured": {split: dict(figures) for split, figures in card.measured.items()},
@@ -256,6 +259,7 @@ def _card(data: dict[str, Any]) -> Card:
         golden=tuple(data["golden"]["tensors"]),
         measured={split: dict(figures) for split, figures in data["measured"].items()},
         output=data["output"]["kind"],
+        probabilities=data["output"].get("probabilities", "softmax"),
         flatbuffer=Fingerprint(int(model["bytes"]), str(model["sha256"])),
     )
 
@@ -267,6 +271,8 @@ def _check(card: Card) -> None:
         raise ValueError(f"a label with a line break: {card.labels}")
     if fed.kind not in ("image", "array"):
         raise ValueError(f"input kind: expected image or array, got {fed.kind!r}")
+    if card.probabilities not in ("softmax", "sigmoid"):
+        raise ValueError(f"expected softmax or sigmoid, got {card.probabilities!r}")
     if not len(fed.mean) == len(fed.std) == fed.shape[-1]:
         raise ValueError(f"expected {fed.shape[-1]} of mean and std, got {fed.mean} and {fed.std}")
     if fed.kind == "image" and (len(fed.shape) != _IMAGE_AXES or fed.shape[-1] not in _CHANNELS):

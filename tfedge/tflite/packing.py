@@ -22,12 +22,20 @@ IN_CARD = ("accuracy", "accuracy_low", "accuracy_high", "count", "agreement")
 """What a card says of a measurement: nothing that a clock made, so that builds repeat."""
 
 
-def pack(flatbuffer: bytes, data: Data, made_by: Mapping[str, str], *, golden: int) -> bytes:
+def pack(
+    flatbuffer: bytes,
+    data: Data,
+    made_by: Mapping[str, str],
+    *,
+    golden: int,
+    probabilities: str = "softmax",
+) -> bytes:
     """Return the model with its card, and golden inputs with what this machine answers to them.
 
     Args:
-      flatbuffer: A full-int8 model, without a card.
+      flatbuffer: A model without a card.
       made_by: Values for `Maker`.
+      probabilities: See `Card`.
       golden: How many inputs to take from the tune split, of different classes first.
     """
     feed = Input(data.kind, data.shape, data.mean, data.std)
@@ -35,7 +43,8 @@ def pack(flatbuffer: bytes, data: Data, made_by: Mapping[str, str], *, golden: i
         data.kind == "image"
     ):  # pixels that came as arrays had their size; what the board gets may not
         feed = replace(feed, resize=data.resize or "bilinear", fit=data.fit or "stretch")
-    bare = Card(labels=data.labels, input=feed, made_by=Maker(**made_by))
+    made = Maker(**made_by)
+    bare = Card(labels=data.labels, input=feed, made_by=made, probabilities=probabilities)
     chosen = stratified(data.tune.classes, golden)
     if not len(chosen):
         return card.write(flatbuffer, bare)
