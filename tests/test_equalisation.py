@@ -1,6 +1,9 @@
 import numpy as np
 import pytest
+from hard_model import READER, SCALED, hard_model
+from small_data import stripes
 
+from tfedge.data.sampling import calibration
 from tfedge.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -277,3 +280,34 @@ def test_a_network_in_a_network_is_refused_by_name(e):
     outer = e.keras.Input((8, 8, 3))
     with pytest.raises(UserError, match="network in a network"):
         e.equalised(e.keras.Model(outer, inner(outer)))
+
+
+def int8_accuracy(model, data):
+    """Return the share of the test split that the network gets right in int8."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    from tfedge.tflite.conversion import to_int8
+
+    run = Interpreter(model_content=to_int8(model, calibration(data, 100), data.limits()))
+    run.allocate_tensors()
+    (given,), (answer,) = run.get_input_details(), run.get_output_details()
+    scale, zero = given["quantization"]
+    right = 0
+    for x, number in zip(data.normalise(data.test.inputs), data.test.classes, strict=True):
+        tensor = np.clip(np.round(x / scale) + zero, -128, 127).astype(np.int8)
+        run.set_tensor(given["index"], tensor[None])
+        run.invoke()
+        right += run.get_tensor(answer["index"])[0].argmax() == number
+    return right / len(data.test.classes)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_network_that_int8_ruins_is_as_good_as_in_float_once_equalised(e, seed):
+    data = stripes(train=1024, tune=256, test=1000)
+    model = hard_model(data, seed=seed)
+    made, _ = ranges(model, SCALED, READER)
+    assert max(made) > 300 * min(made)
+    found = model(data.normalise(data.test.inputs)).numpy().argmax(axis=1)
+    accuracy = np.mean(found == data.test.classes)
+    assert int8_accuracy(model, data) < accuracy - 0.2
+    assert int8_accuracy(e.equalised(model), data) >= accuracy - 0.015

@@ -8,7 +8,7 @@ two distributions of weights).  A kernel clipped beforehand makes the converter 
 
 In int8 the gain is small where few weights share a range: with one outlier of twelve standard
 deviations among normally distributed weights, the best range is 2 % smaller than the largest of
-3,000 and a third smaller than that of 100,000 (`best_limits`).  Mostly it is dense layers that gain.
+3,000 and a third smaller than that of 100,000 (`best_limits`).  It is mostly for dense layers.
 """
 
 from __future__ import annotations
