@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from tfedge import progress
-from tfedge.errors import UserError
+from tfedge.errors import CheckError, UserError
 
 PATH = click.Path(path_type=Path)
 BUILD_DIR = click.option(
@@ -150,6 +150,56 @@ def evaluate(
 
 
 @cli.command()
+@click.argument("float_", metavar="FLOAT", type=PATH)
+@click.argument("int8", type=PATH)
+@click.option(
+    "--data", required=True, type=PATH, help="Folder of photos by class, .npz, or pipeline file."
+)
+@click.option(
+    "--count",
+    default=32,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Inputs that the layers are compared on.",
+)
+@click.option("--plot", type=PATH, metavar="FILE.svg", help="Draw the layers into this file.")
+@SET
+@BUILD_DIR
+@JSON
+def compare(  # noqa: PLR0913 - click hands over an argument for every option
+    float_: Path,
+    int8: Path,
+    data: Path,
+    count: int,
+    plot: Path | None,
+    *,
+    changes: tuple[str, ...],
+    build_dir: Path,
+    as_json: bool,
+) -> None:
+    """Say in which layers INT8.tflite lost what the FLOAT network knew, the worst first.
+
+    FLOAT is the same network before it was quantised: a .tflite in float32, or the model.h5 beside
+    INT8 in its build folder.
+    """
+    from tfedge import paths
+    from tfedge.plan import comparing
+    from tfedge.report import comparison
+
+    found = comparing.compare(
+        (float_, int8),
+        data,
+        progress.terminal(),
+        count=count,
+        changes=changes,
+        build_dir=build_dir,
+    )
+    if plot:
+        paths.replace(plot, comparison.plot(found))
+    click.echo(json.dumps(found, indent=1) if as_json else comparison.table(found))
+
+
+@cli.command()
 @click.argument("model", type=PATH)
 @JSON
 def inspect(model: Path, *, as_json: bool) -> None:
@@ -203,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: Any = cli(list(arguments) if arguments is not None else None, standalone_mode=False)
     except UserError as error:
         click.echo(f"tfedge: {error}", err=True)
-        return 2
+        return 1 if isinstance(error, CheckError) else 2
     except click.ClickException as error:
         error.show()
         return 2

@@ -139,25 +139,19 @@ def _check_float(flow: Flow) -> None:
 def _by_layer(work: Attribution, ours: Flow, theirs: Flow, layers: Layers) -> list[LayerDifference]:
     """Join the figures of all operators of a layer: of each kind the worst."""
     strain = _strain(work, ours)
+    fused = _fused(work, ours, theirs, layers)
     found: dict[str, list[tuple[int, Damage]]] = {}
-    fused: dict[str, tuple[str, ...]] = {}
-    order = {name: place for place, (name, _) in enumerate(layers)}
-    mine, yours = (names.of_operators(flow.subgraph, layers) for flow in (ours, theirs))
+    together: dict[str, tuple[str, ...]] = {}
     for step, damage in work.found.items():
-        if step == INPUT:
-            own = (next((name for name, kind in layers if kind == "InputLayer"), "input"),)
-        else:
-            both = mine[step] + yours[work.pairs[step]]
-            own = tuple(sorted(set(both), key=order.__getitem__))
-            own = own or (ours.subgraph.tensors[ours.values(step)[0]].name,)
-        found.setdefault(own[0], []).append((step, damage))
-        fused[own[0]] = tuple(dict.fromkeys((*fused.get(own[0], ()), *own)))
+        name = fused[step][0]
+        found.setdefault(name, []).append((step, damage))
+        together[name] = tuple(dict.fromkeys((*together.get(name, ()), *fused[step])))
     kinds = dict(layers)
     return [
         LayerDifference(
             layer=name,
             kind=kinds.get(name) or _operator(parts[0][0], ours),
-            fused=fused[name],
+            fused=together[name],
             own_db=min(decibels(1.0, _own(damage) + strain.get(s, 0.0)) for s, damage in parts),
             arrived_db=min(damage.arrived.db for _, damage in parts),
             weights_db=min((d.weights.db for _, d in parts if d.weights), default=None),
@@ -167,6 +161,24 @@ def _by_layer(work: Attribution, ours: Flow, theirs: Flow, layers: Layers) -> li
         )
         for place, (name, parts) in enumerate(found.items())
     ]
+
+
+def _fused(
+    work: Attribution, ours: Flow, theirs: Flow, layers: Layers
+) -> dict[int, tuple[str, ...]]:
+    """Name the layers of each step, by what either file calls it; the first has the weights."""
+    order = {name: place for place, (name, _) in enumerate(layers)}
+    mine, yours = (names.of_operators(flow.subgraph, layers) for flow in (ours, theirs))
+    entry = next((name for name, kind in layers if kind == "InputLayer"), "input")
+    found: dict[int, tuple[str, ...]] = {INPUT: (entry,)}
+    for step, partner in work.pairs.items():
+        if step != INPUT:
+            head, *_ = (*mine[step], *yours[partner], "")
+            both = {*mine[step], *yours[partner]}
+            made = ours.subgraph.tensors[ours.values(step)[0]].name
+            ranked = sorted(both, key=lambda name: (name != head, order[name]))
+            found[step] = tuple(ranked) or (made,)
+    return found
 
 
 def _strain(work: Attribution, flow: Flow) -> dict[int, float]:

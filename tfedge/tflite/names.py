@@ -24,6 +24,8 @@ SEAMS = frozenset(("QUANTIZE", "DEQUANTIZE"))
 
 _AWARE = "quant_"
 _CALLED_AGAIN = re.compile(r"_\d+$")
+_COMPUTES = re.compile(r"(Conv2D|depthwise|MatMul|conv2d_transpose|separable_conv2d)\d*$")
+_FAKE = ("FakeQuant", "ReadVariableOp")  # what only rounds, in quantization-aware training
 
 
 def of_network(model: Any) -> tuple[tuple[str, str], ...]:
@@ -64,8 +66,7 @@ def layers_of(tensor: str, layer_names: Iterable[str]) -> tuple[str, ...]:
       layer_names: The network's, in its order.
     """
     names = list(layer_names)
-    known = {name.removeprefix(_AWARE): name for name in reversed(names)}
-    known |= {name: name for name in names}
+    known = _index(names)
     found = {_known(path, known) for path in _paths(tensor)}
     return tuple(name for name in names if name in found)
 
@@ -77,11 +78,12 @@ def layer_of(tensor: str, layer_names: Iterable[str]) -> str | None:
 
 
 def of_operators(subgraph: Subgraph, layers: Layers) -> tuple[tuple[str, ...], ...]:
-    """Name, for each operator, the layers it computes; the first has the weights, others follow it.
+    """Name, for each operator, the layers it computes: the one with the weights, then the others.
 
-    The name of what an operator makes decides, then the names of its constants, then, of the one
-    that makes the graph's output, the network's last layer; what only changes the type belongs to
-    where its input comes from.  An operator that tells nothing has an empty tuple.
+    The others, be it padding before or activations behind, come in the order of the network.  The
+    name of what an operator makes decides, then the names of its constants, then, of the one that
+    makes the graph's output, the network's last layer; what only changes the type belongs to where
+    its input comes from.  An operator that tells nothing has an empty tuple.
     """
     names = [name for name, _ in layers]
     found: list[tuple[str, ...]] = []
@@ -129,8 +131,19 @@ def _constants(operator: Operator, subgraph: Subgraph) -> list[int]:
 
 
 def _together(tensors: Iterable[str], names: list[str]) -> tuple[str, ...]:
-    found = {layer for tensor in tensors for layer in layers_of(tensor, names)}
-    return tuple(name for name in names if name in found)
+    """Name the layers of several tensors, what has a kernel first, then in the network's order."""
+    paths = [path for tensor in tensors for path in _paths(tensor)]
+    paths = [path for path in paths if not path[-1].startswith(_FAKE)] or paths
+    known = _index(names)
+    heads = {_known(path, known) for path in paths if _COMPUTES.match(path[-1])}
+    found = {_known(path, known) for path in paths}
+    ordered = [name for name in names if name in found]
+    return tuple(sorted(ordered, key=lambda name: name not in heads))
+
+
+def _index(names: list[str]) -> dict[str, str]:
+    known = {name.removeprefix(_AWARE): name for name in reversed(names)}
+    return known | {name: name for name in names}
 
 
 def _paths(tensor: str) -> list[list[str]]:
