@@ -1,0 +1,213 @@
+"""A float .tflite that knows its activations' ranges, and what the quantiser makes of it.
+
+The converter does this in one go.  Taken apart, the ranges can be looked at and bettered in between
+(`ranges`), and the quantiser, which takes a second where the converter takes a minute, can be run
+again with other ranges or with some operators left in float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from tensorflow.lite.python.convert import mlir_quantize
+from tensorflow.lite.python.optimize.calibrator import Calibrator
+
+from tfedge.errors import UserError, did_you_mean
+from tfedge.networks.backend import keras
+from tfedge.progress import quietly
+from tfedge.tflite.running import packed, unpacked
+
+QUANTISED = ("int8", "int16x8")
+"""What `quantised` makes: the type of the activations, and of the weights where it is another."""
+
+_LOWEST, _HIGHEST = -128, 127
+_ATTEMPTS = 20
+
+
+def calibrated(model: keras.Model, samples: np.ndarray, limits: tuple[float, float]) -> bytes:
+    """Convert `model` in float32 and record in the file what range each activation has.
+
+    Args:
+      model: Float or quantization-aware; what a quantization-aware model has learned of ranges is
+        in the file as int8 already.
+      samples: Float32 [count, ...], normalised as in training, of every class.
+      limits: Least and largest value that a normalised input can have: the input's range, whatever
+        the samples show, unless quantization-aware training has fixed it.
+
+    Returns:
+      A .tflite's bytes.  Its tensors have a least and a largest value, not yet a scale.
+    """
+    _refuse_loops(model)
+    converter = converter_of(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([sample[None]] for sample in samples)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter._experimental_calibrate_only = True
+    with quietly():
+        file = unpacked(bytes(converter.convert()))
+    graph = file.subgraphs[0]
+    if not _quantises_its_input(file):
+        given = graph.tensors[graph.inputs[0]].quantization
+        given.min, given.max = ([float(limit)] for limit in limits)
+    return packed(file)
+
+
+def quantised(calibrated: bytes, form: str = "int8", float_layers: Sequence[str] = ()) -> bytes:
+    """Quantise a file by the ranges that it has, its input and output as well.
+
+    A dense layer has one scale for all its weights: with one a channel, runtimes before 2.10 answer
+    nonsense.  The input's range is put on the grid, see `on_grid`.
+
+    Args:
+      calibrated: From `calibrated`; ranges may have been changed.
+      form: ``int8``, or ``int16x8``: activations int16, weights int8, biases int64.
+      float_layers: Operators to keep in float, with the quantiser's conversions around them, by the
+        name of the tensor that they make.  For ``int8`` alone.
+
+    Returns:
+      The .tflite file's bytes.
+    """
+    file = unpacked(calibrated)
+    graph = file.subgraphs[0]
+    _check(file, form, float_layers)
+    if form == "int16x8":
+        return _in_int16(calibrated)
+    if not _quantises_its_input(file):
+        given = graph.tensors[graph.inputs[0]].quantization
+        low, high = on_grid(float(given.min[0]), float(given.max[0]))
+        given.min, given.max = [low], [high]
+    made = _in_int8(packed(file), float_layers)
+    # Of an operator with several results (SPLIT) the quantiser leaves one in float, or leaves none,
+    # as chance will have it: it goes through its graph in the order of memory addresses.
+    if not float_layers and any(len(operator.outputs) > 1 for operator in graph.operators):
+        for _ in range(_ATTEMPTS):
+            if not _holds(unpacked(made), schema.BuiltinOperator.DEQUANTIZE):
+                break
+            made = _in_int8(packed(file), ())
+    return made
+
+
+def on_grid(low: float, high: float) -> tuple[float, float]:
+    """Widen a range as little as it takes for 0 to be one of int8's 256 values.
+
+    The quantiser moves a range to that end, instead: by up to half a step, which is bad where
+    inputs lie on a grid of their own.  Pixels normalised to [-1, 1] are 2/255 apart, and 0 is in
+    the middle between two: moved by half a step, each pixel is in the middle between two int8
+    values.  Rounding half to even then gives one value to two neighbours, all along the range, and
+    the input has 7 bits.  With a scale of 1/127 instead, just two of 256 pixels fall together.
+
+    Args:
+      low: The range's ends; if 0 is not between them, the range is widened to it first.
+
+    Returns:
+      The ends scale * (-128 - zero_point) and scale * (127 - zero_point) with the smallest scale
+      that covers `low` and `high`, for any integer zero point.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    if low == high:
+        raise ValueError("a range must hold more than 0")
+    zeros = np.arange(_LOWEST, _HIGHEST + 1)
+    below, above = zeros - _LOWEST, _HIGHEST - zeros
+    scales = np.full(len(zeros), np.inf)
+    possible = ((below > 0) | (low == 0)) & ((above > 0) | (high == 0))
+    scales[possible] = np.maximum(
+        -low / np.maximum(below[possible], 1), high / np.maximum(above[possible], 1)
+    )
+    best = int(scales.argmin())
+    return -float(scales[best] * below[best]), float(scales[best] * above[best])
+
+
+def converter_of(model: keras.Model) -> tf.lite.TFLiteConverter:
+    """Return TensorFlow's converter for `model`, with its outputs named ``logits``."""
+    module = tf.Module()
+    module.model = model
+    return tf.lite.TFLiteConverter.from_concrete_functions([_step(model)], module)
+
+
+def _step(model: keras.Model) -> Any:
+    # A fixed batch of 1: the Edge TPU compiler refuses dynamic shapes.
+    inputs = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="inputs")
+    answer = tf.function(lambda inputs: {"logits": model(inputs, training=False)})
+    return answer.get_concrete_function(inputs)
+
+
+def _refuse_loops(model: keras.Model) -> None:
+    """Refuse a network that is a loop in the file, over which TensorFlow's calibrator crashes.
+
+    Of loops in Keras the converter turns an LSTM's into one operator, and no other.
+    """
+    operations = _step(model).graph.as_graph_def()
+    nodes = [*operations.node, *(n for f in operations.library.function for n in f.node_def)]
+    if not any("While" in node.op for node in nodes):
+        return
+    converter = converter_of(model)
+    with quietly():
+        file = unpacked(bytes(converter.convert()))
+    if _holds(file, schema.BuiltinOperator.WHILE):
+        kinds = (keras.layers.RNN, keras.layers.Bidirectional)
+        names = [layer.name for layer in model.layers if isinstance(layer, kinds)]
+        problem = f"holds a loop, which TensorFlow cannot calibrate: {', '.join(names)}"
+        fix = "build the layer with unroll=True, take an LSTM, or convert to dynamic or float16"
+        raise UserError(f"network {model.name!r}", problem, fix)
+
+
+def _check(file: schema.ModelT, form: str, float_layers: Sequence[str]) -> None:
+    if form not in QUANTISED:
+        raise ValueError(f"expected one of {', '.join(QUANTISED)}, got {form!r}")
+    graph = file.subgraphs[0]
+    if form == "int16x8" and float_layers:
+        problem = f"{form} has no layers in float, got {', '.join(float_layers)}"
+        raise UserError("float_layers", problem, "leave some in float in int8, or all in int16x8")
+    if form == "int16x8" and any(t.type == schema.TensorType.INT8 for t in graph.tensors):
+        problem = "quantization-aware training has fixed its ranges for int8"
+        raise UserError(form, problem, "convert the network as it was before that training")
+    made = {graph.tensors[index].name.decode() for op in graph.operators for index in op.outputs}
+    for name in float_layers:
+        if name not in made:
+            raise UserError("float_layers", f"no operator makes {name!r}", did_you_mean(name, made))
+
+
+def _quantises_its_input(file: schema.ModelT) -> bool:
+    """Whether the network's own fake quantisation has become the first operator."""
+    graph = file.subgraphs[0]
+    return any(
+        file.operatorCodes[operator.opcodeIndex].builtinCode == schema.BuiltinOperator.QUANTIZE
+        for operator in graph.operators
+        if graph.inputs[0] in operator.inputs
+    )
+
+
+def _holds(file: schema.ModelT, operator: int) -> bool:
+    return any(code.builtinCode == operator for code in file.operatorCodes)
+
+
+def _in_int8(calibrated: bytes, float_layers: Sequence[str]) -> bytes:
+    with quietly():
+        return bytes(
+            mlir_quantize(
+                calibrated,
+                input_data_type=tf.int8,
+                output_data_type=tf.int8,
+                denylisted_nodes=list(float_layers),
+                disable_per_channel_for_dense_layers=True,
+            )
+        )
+
+
+def _in_int16(calibrated: bytes) -> bytes:
+    # MLIR's quantiser writes zero points other than 0, which no int16 kernel takes.  The older one
+    # keeps the file's ranges where it is not fed samples of its own.
+    int16, int64 = np.dtype(np.int16).num, np.dtype(np.int64).num
+    allow_float, per_tensor, dense_per_tensor = False, False, True
+    with quietly():
+        quantiser = Calibrator(calibrated)._calibrator
+        quantiser.Prepare()
+        return bytes(
+            quantiser.QuantizeModel(
+                int16, int16, allow_float, int16, int64, per_tensor, dense_per_tensor
+            )
+        )
