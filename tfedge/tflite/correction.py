@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import flatbuffers
@@ -69,15 +70,17 @@ def with_corrected_biases(quantised: bytes, float32: bytes, samples: np.ndarray)
     blob = bytearray(_with_own_biases(quantised, file))
     truth = Run(float32)
 
-    def measured(first: int) -> list[_Difference]:
-        found = _differences(truth, Run(bytes(blob)), layers[first:], samples)
-        return [_UNMEASURED] * first + found
+    def measured(place: int) -> list[_Difference]:
+        # The layer behind as well: if this one is settled then, its turn starts with that.
+        return _differences(truth, Run(bytes(blob)), layers[place : place + 2], samples)
 
-    differences = measured(0)
+    found = None
     for place, operator in enumerate(_weighted(unpacked(bytes(blob)))):
         bias = _bias(blob, operator)
-        if bias is not None:
-            differences = _settle(place, bias, differences, measured)
+        if bias is None:
+            found = None
+        else:
+            found = _settle(bias, found or measured(place)[0], partial(measured, place))
     return bytes(blob)
 
 
@@ -112,26 +115,26 @@ class _Bias:
     scales: _Reals
 
 
-_UNMEASURED = _Difference(np.zeros(0), np.zeros(0), np.zeros(0))
-
-
 def _settle(
-    place: int,
-    bias: _Bias,
-    before: list[_Difference],
-    measured: Callable[[int], list[_Difference]],
-) -> list[_Difference]:
-    """Correct one layer's biases where that helps; return the differences as they are then."""
-    old, found = bias.steps.copy(), before[place]
+    bias: _Bias, found: _Difference, measured: Callable[[], list[_Difference]]
+) -> _Difference | None:
+    """Correct one layer's biases where that helps.
+
+    Args:
+      found: The layer's difference before.
+      measured: Measures the layer and the one behind it, as they are when it is called.
+
+    Returns:
+      The difference of the layer behind, if it is known.
+    """
+    old = bias.steps.copy()
     limit = np.iinfo(old.dtype)
     moves = np.rint(found.mean / np.maximum(found.open, _LEAST_OPEN) / bias.scales)
     bias.steps[:] = np.clip(old + moves, limit.min, limit.max).astype(old.dtype)
-    after = measured(place)
-    helps = after[place].square < found.square
-    if helps.all():
-        return after
+    after, *behind = measured()
+    helps = after.square < found.square
     bias.steps[:] = np.where(helps, bias.steps, old)
-    return measured(place) if helps.any() else before
+    return behind[0] if behind and helps.all() else None
 
 
 def _differences(

@@ -18,7 +18,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfedge.tflite.running import Run, packed, unpacked
 
 _STEPS = 255
-_FINE = 1 << 16
+_FINE = 1 << 14
 _TRIES = np.linspace(1, 0, 100, endpoint=False)
 _ROUNDS = 3
 
@@ -59,7 +59,7 @@ def with_best_ranges(calibrated: bytes, samples: np.ndarray) -> bytes:
 
 @dataclass(frozen=True)
 class Tally:
-    """How often each value occurred, on a grid so fine that int8's is 256 times coarser.
+    """How often each value occurred, on a grid so fine that int8's is 64 times coarser.
 
     Attributes:
       values: Float64 [points], ascending, 0 among them.
