@@ -26,7 +26,11 @@ class UserError(Exception):
         """Return the same error with the pipeline's file and stage before it, once."""
         where, problem, fix = self.parts
         inside = str(where).removeprefix(place.split()[-1]).strip()
-        return UserError(f"{place} {inside}".strip(), problem, fix)
+        return type(self)(f"{place} {inside}".strip(), problem, fix)
+
+
+class CheckError(UserError):
+    """What was built is not what was asked for; the command line exits with 1."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

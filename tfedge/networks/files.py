@@ -31,11 +31,16 @@ Answers = Callable[[np.ndarray], np.ndarray]
 
 
 def opened(
-    file: Path, *, trust: bool = False, custom: Mapping[str, type] | None = None
+    file: Path,
+    shape: tuple[int, ...],
+    *,
+    trust: bool = False,
+    custom: Mapping[str, type] | None = None,
 ) -> tuple[Graph, Answers]:
     """Read a model file.
 
     Args:
+      shape: Of one input, for a subclassed model, which does not say what it takes.
       trust: Run code that the file holds: a Lambda's, a SavedModel's.
       custom: The user's own layers by the name of their class.
 
@@ -53,7 +58,7 @@ def opened(
     if not trust:
         _refuse_code(file, config)
     try:
-        return _with_keras3(file, own) if is_keras3 else _with_keras2(file, own)
+        return (_with_keras3 if is_keras3 else _with_keras2)(file, shape, own)
     except UserError as error:
         raise error.within(str(file)) from error.__cause__
 
@@ -138,7 +143,9 @@ def _holders_of_code(config: Any, name: str) -> Iterator[tuple[str, str]]:
             yield from _holders_of_code(value, name)
 
 
-def _with_keras2(file: Path, custom: dict[str, type]) -> tuple[Graph, Answers]:
+def _with_keras2(
+    file: Path, shape: tuple[int, ...], custom: dict[str, type]
+) -> tuple[Graph, Answers]:
     with (
         warnings.catch_warnings(action="ignore"),
         keras.utils.custom_object_scope({**OWN, **custom}),
@@ -151,10 +158,12 @@ def _with_keras2(file: Path, custom: dict[str, type]) -> tuple[Graph, Answers]:
         if not isinstance(model, keras.Model):
             fix = 'save it as a file: model.save("model.keras")'
             raise UserError(file, f"holds {type(model).__name__}, which is no Keras model", fix)
-        return read(model, Keras2()), _answers(model)
+        return read(model, Keras2(), shape), _answers(model)
 
 
-def _with_keras3(file: Path, custom: dict[str, type]) -> tuple[Graph, Answers]:
+def _with_keras3(
+    file: Path, shape: tuple[int, ...], custom: dict[str, type]
+) -> tuple[Graph, Answers]:
     from tfedge.networks.keras3 import Keras3, keras3
 
     of_keras3 = {
@@ -168,15 +177,17 @@ def _with_keras3(file: Path, custom: dict[str, type]) -> tuple[Graph, Answers]:
             safe = {"safe_mode": False}  # what holds code was refused above, or is trusted
             model = keras3.models.load_model(file, compile=False, **safe)
         except Exception as error:
-            raise _unread(file, error) from error
-        return read(model, Keras3(twins)), _answers(model)
+            # Operators are written to it as if they were layers, and Keras 3.15 does not read them.
+            fix = "" if file.suffix == ".keras" else 'save it anew: model.save("model.keras")'
+            raise _unread(file, error, fix) from error
+        return read(model, Keras3(twins), shape), _answers(model)
 
 
-def _unread(file: Path, error: Exception) -> UserError:
+def _unread(file: Path, error: Exception, fix: str = "") -> UserError:
     """Say in one line why Keras could not read a file."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     line = (lines or [type(error).__name__])[0][:300]
-    fix = 'name the file with a layer of your own: custom = "layers.py:MyLayer"'
+    fix = fix or 'name the file with a layer of your own: custom = "layers.py:MyLayer"'
     return UserError(file, f"Keras cannot read it: {line}", fix)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,7 +53,9 @@ class Keras2:
         return not type(layer).__module__.startswith(("tf_keras.src.layers", "tfedge."))
 
     def called_function(self, layer: Any) -> Any | None:
-        return layer.function if isinstance(layer, _K.Lambda) else None
+        if not isinstance(layer, _K.Lambda):
+            return None
+        return functools.partial(layer.function, **(layer.arguments or {}))
 
     def function(self, layer: Any, arguments: Arguments) -> tuple[str, Arguments] | None:
         if type(layer).__name__ not in _FUNCTIONS:

@@ -5,6 +5,7 @@ Keras 3 is imported here only, and only to read: nothing of it goes into a netwo
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,12 +16,18 @@ import numpy as np
 from tfedge.errors import UserError
 from tfedge.networks.backend import keras
 from tfedge.networks.graph import Layer
-from tfedge.networks.layers import HardSigmoid, HardSwish
+from tfedge.networks.layers import Augmentation, HardSigmoid, HardSwish
 from tfedge.networks.operators import Arguments
 
 __all__ = ["Keras3", "keras3"]
 
 _K = keras.layers
+_AUGMENTING = tuple(
+    kind
+    for name, kind in vars(keras3.layers).items()
+    if name.startswith(("Random", "Rand", "AugMix", "CutMix", "MixUp", "Solarization"))
+    and name != "RandomCrop"  # which crops at inference, too
+)
 _START_VALUES = ("_initializer", "_regularizer", "_constraint")
 
 
@@ -64,7 +71,9 @@ class Keras3:
         return not own and type(layer).__name__ not in self.twins
 
     def called_function(self, layer: Any) -> Any | None:
-        return layer.function if isinstance(layer, keras3.layers.Lambda) else None
+        if not isinstance(layer, keras3.layers.Lambda):
+            return None
+        return functools.partial(layer.function, **(layer.arguments or {}))
 
     def function(self, layer: Any, arguments: Arguments) -> tuple[str, Arguments] | None:
         if isinstance(layer, keras3.layers.Layer):
@@ -80,6 +89,8 @@ class Keras3:
 
     def twin(self, layer: Any, name: str) -> list[Layer]:
         where = f"layer {layer.name!r} ({type(layer).__name__})"
+        if isinstance(layer, _AUGMENTING):
+            return [Layer(name, Augmentation)]
         return list(_twin(layer, name, self.twins, where))
 
     def is_variable(self, item: Any) -> bool:
@@ -151,7 +162,9 @@ _ACTIVATIONS: dict[str, tuple[type, dict[str, Any]]] = {
 
 _RENAMED = {("LeakyReLU", "negative_slope"): "alpha"}
 _PASSING = frozenset(("name", "dtype", "trainable"))
-_OF_NO_EFFECT = frozenset(("seed", "autocast", "quantization_config", "lora_rank", "lora_alpha"))
+_OF_NO_EFFECT = frozenset(
+    ("data_format", "seed", "autocast", "quantization_config", "lora_rank", "lora_alpha")
+)
 
 
 def _known(config: dict[str, Any], layer: Any, kind: type, where: str) -> dict[str, Any]:

@@ -44,6 +44,13 @@ class Affine(keras.layers.Layer):
         return inputs * self.scale + self.offset
 
 
+class Augmentation(keras.layers.Layer):
+    """Stands for a layer that changes inputs in training only; it does nothing."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs
+
+
 class Operation(keras.layers.Layer):
     """A function of TensorFlow's, such as ``math.exp``, on tensors and constants.
 
@@ -85,7 +92,7 @@ def function_of(name: str) -> Any:
     return found
 
 
-OWN = {kind.__name__: kind for kind in (HardSigmoid, HardSwish, Affine, Operation)}
+OWN = {kind.__name__: kind for kind in (HardSigmoid, HardSwish, Affine, Augmentation, Operation)}
 """What a file that was saved with these must be read with."""
 
 

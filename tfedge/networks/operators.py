@@ -128,31 +128,35 @@ def _activation(
     if not positional or not isinstance(positional[0], Tensor):
         return None
     tensor, *rest = positional
-    simple: dict[str, tuple[type, dict[str, Any]]] = {
-        "nn.relu": (_K.ReLU, {}),
-        "nn.relu6": (_K.ReLU, {"max_value": 6.0}),
-        "hard_sigmoid": (HardSigmoid, {}),
-        "hard_swish": (HardSwish, {}),
-        "identity": (_K.Activation, {"activation": "linear"}),
-        "nn.softmax": (_K.Softmax, {"axis": named.get("axis", -1)}),
-        **{f"nn.{name}": (_K.Activation, {"activation": name}) for name in _BY_NAME},
-        "nn.silu": (_K.Activation, {"activation": "swish"}),
-        "nn.leaky_relu": (_K.LeakyReLU, {"alpha": float(named.get("alpha", (*rest, 0.2)[0]))}),
-    }
+    if word in _BY_NAME:
+        kind, config = _BY_NAME[word]
+        return kind, dict(config), [], [tensor]
+    if word == "nn.softmax":
+        return _K.Softmax, {"axis": int((*rest, named.get("axis", -1))[0])}, [], [tensor]
+    if word == "nn.leaky_relu":
+        slope = float((*rest, named.get("alpha", 0.2))[0])
+        return _K.LeakyReLU, {"alpha": slope}, [], [tensor]
     if word == "cast" and outputs[0].shape == tensor.shape:
         return _K.Activation, {"activation": "linear"}, [], [tensor]
     if word == "clip":
         ends = [*rest, *(named[k] for k in ("clip_value_min", "clip_value_max") if k in named)]
         low, high = (float(end) for end in ends)
         return (_K.ReLU, {"max_value": high}, [], [tensor]) if low == 0 else None
-    if word == "nn.gelu" and bool((*rest, named.get("approximate", False))[0]):
-        return None  # Keras's layer computes the exact one
-    if word not in simple:
-        return None
-    return (*simple[word], [], [tensor])
+    if word == "nn.gelu" and not (*rest, named.get("approximate", False))[0]:
+        return _K.Activation, {"activation": "gelu"}, [], [tensor]  # Keras's is the exact one
+    return None
 
 
-_BY_NAME = ("sigmoid", "tanh", "elu", "selu", "softplus", "softsign", "gelu")
+_NAMED = ("sigmoid", "tanh", "elu", "selu", "softplus", "softsign")
+_BY_NAME: dict[str, tuple[type, dict[str, Any]]] = {
+    "nn.relu": (_K.ReLU, {}),
+    "nn.relu6": (_K.ReLU, {"max_value": 6.0}),
+    "hard_sigmoid": (HardSigmoid, {}),
+    "hard_swish": (HardSwish, {}),
+    "identity": (_K.Activation, {"activation": "linear"}),
+    **{f"nn.{name}": (_K.Activation, {"activation": name}) for name in _NAMED},
+    "nn.silu": (_K.Activation, {"activation": "swish"}),
+}
 
 
 def _reduction(

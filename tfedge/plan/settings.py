@@ -124,7 +124,7 @@ def plain(stage: Any) -> dict[str, Any]:
         elif types[field.name] is Options:
             values |= value
         elif types[field.name] is File and value is not None:
-            values[field.name] = {"file": value.name, "sha256": _content(value)}
+            values[field.name] = {"ref": value.name, "file": _content(value)}
         else:
             values[field.name] = _plain_value(value)
     return values

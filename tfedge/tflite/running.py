@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -82,6 +83,37 @@ def answers(
         if not number % 100:
             tell(number)
     return np.stack(rows)
+
+
+def time_ratio(new: bytes, old: bytes, x: np.ndarray, rounds: int = 200) -> float:
+    """Return how many times as long `new` takes as `old` on this machine, one thread each.
+
+    The two take turns, so that whatever else the machine does slows both; the ratio is that of
+    their median times.
+
+    Args:
+      x: One input, float32, normalised.
+    """
+    calls = [_call(file, x) for file in (new, old)]
+    times = np.empty((rounds, 2))
+    for row in times:
+        for number, call in enumerate(calls):
+            began = time.perf_counter()
+            call()
+            row[number] = time.perf_counter() - began
+    medians = np.median(times[rounds // 10 :], axis=0)
+    return round(float(medians[0] / medians[1]), 3)
+
+
+def _call(flatbuffer: bytes, x: np.ndarray) -> Callable[[], None]:
+    """Return what runs a .tflite on `x` once more."""
+    with quietly():
+        interpreter = Interpreter(model_content=flatbuffer, num_threads=1)
+        interpreter.allocate_tensors()
+    (given,) = interpreter.get_input_details()
+    interpreter.set_tensor(given["index"], quantised(x[None], given))
+    invoke: Callable[[], None] = interpreter.invoke
+    return invoke
 
 
 def quantised(x: np.ndarray, detail: Mapping[str, Any]) -> np.ndarray:

@@ -10,14 +10,14 @@ from tfedge.errors import UserError
 from tfedge.networks.backend import keras
 from tfedge.networks.graph import Call, Graph, Tensor, build
 from tfedge.networks.keras2 import Keras2
-from tfedge.networks.layers import Affine
+from tfedge.networks.layers import Affine, Augmentation
 from tfedge.networks.operators import affine
 from tfedge.networks.reading import read
 
 _K = keras.layers
 _AUGMENTING = (
     *(_K.RandomBrightness, _K.RandomContrast, _K.RandomCrop, _K.RandomFlip, _K.RandomHeight),
-    *(_K.RandomRotation, _K.RandomTranslation, _K.RandomWidth, _K.RandomZoom),
+    *(_K.RandomRotation, _K.RandomTranslation, _K.RandomWidth, _K.RandomZoom, Augmentation),
 )
 _SIZING = (_K.Resizing, _K.CenterCrop)
 _OF_PIXELS = (*_AUGMENTING, *_SIZING, _K.Rescaling, _K.Normalization)

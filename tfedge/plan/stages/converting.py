@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from tfedge.declarations import required, setting
 from tfedge.plan.job import TFLITE, Job, file_figures
 from tfedge.plan.settings import Converted, Network
+from tfedge.tflite.wishes import Wishes
 
 IN_LADDER = ("accuracy", "accuracy_low", "accuracy_high", "count", "split", "host_ms_p50")
 
 
 @dataclass(frozen=True)
 class Convert:
-    """Turn a network into a full-int8 .tflite that carries its card."""
+    """Turn a network into a .tflite that carries its card, full int8 unless told otherwise."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     makes: ClassVar[str] = "tflite"
 
     of: Network = required("stage whose network is converted")
-    calibrate: int = setting(
-        200, "tune inputs that set the activations' ranges", low=1, high=100_000
-    )
+    wishes: Wishes = field(default=Wishes())
     golden: int = setting(2, "inputs kept in the file with their answers", low=0, high=16)
 
+    def check(self, where: str) -> None:
+        """Refuse settings that contradict one another."""
+        self.wishes.check(where)
+
     def run(self, job: Job) -> dict[str, Any]:
-        from tfedge.data.sampling import calibration
-        from tfedge.tflite.conversion import to_int8
         from tfedge.tflite.evaluation import evaluate
-        from tfedge.tflite.gates import check_int8
+        from tfedge.tflite.making import Conversion
         from tfedge.tflite.packing import pack, with_measured
 
-        data = job.data
-        model = to_int8(job.load("of"), calibration(data, self.calibrate), data.limits())
-        check_int8(model, data.limits(), f"[{job.name}]")
+        data, about = job.data, job.about("of")
+        conversion = Conversion(job.load("of"), data, f"[{job.name}]", self.wishes)
+        made = conversion.run()
         file = job.out / TFLITE
-        file.write_bytes(pack(model, data, job.made_by, golden=self.golden))
+        probabilities = about.output if about else "softmax"
+        packed = pack(
+            made.flatbuffer, data, job.made_by, golden=self.golden, probabilities=probabilities
+        )
+        file.write_bytes(packed)
         measured = evaluate(file, data.tune, data.labels, "tune", job.progress)
         content = with_measured(file.read_bytes(), measured, file)
         file.write_bytes(content)
         job.pass_on()
-        return file_figures(content, job.name) | {name: measured[name] for name in IN_LADDER}
+        ladder = {name: measured[name] for name in IN_LADDER}
+        return file_figures(content, job.name) | ladder | made.figures
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,8 @@ class Import:
         if self.model is not None:
             graph, answers = made_by(self.model.guarded()(), job.data.shape)
         else:
-            graph, answers = opened(self.file or Path(), trust=self.trust, custom=custom)
+            file, shape = self.file or Path(), job.data.shape
+            graph, answers = opened(file, shape, trust=self.trust, custom=custom)
         fold = self.batchnorm == "fold"
         prepared = taken_in(graph, answers, job.data, self.takes, fold=fold)
         about = About(prepared.feed.mean, prepared.feed.std, prepared.output)

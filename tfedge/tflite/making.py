@@ -1,0 +1,170 @@
+"""The work of the convert stage: lint, quantise, repair, hold to max_drop, check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tfedge.data.dataset import Data
+from tfedge.data.lint import findings
+from tfedge.data.sampling import stratified
+from tfedge.errors import CheckError, UserError
+from tfedge.networks.backend import keras
+from tfedge.tflite import comparison, conversion, gates, mixing, names
+from tfedge.tflite.repair import Jury, repaired
+from tfedge.tflite.running import time_ratio
+from tfedge.tflite.wishes import Wishes
+
+_JUDGED = 1000
+_COMPARED = 32
+_NAMED = 5
+
+
+@dataclass
+class Converted:
+    """A .tflite without a card, and what the report says of its making."""
+
+    flatbuffer: bytes
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class Conversion:
+    """One network on its way to a .tflite.
+
+    Args:
+      model: Of an earlier stage; float or quantization-aware.
+      data: As the model takes it.
+      where: What a message calls the stage.
+    """
+
+    def __init__(self, model: keras.Model, data: Data, where: str, wishes: Wishes) -> None:
+        self.model, self.data, self.where, self.wishes = model, data, where, wishes
+        self.layers = names.of_network(model)
+        self.notes: list[str] = []
+        self.figures: dict[str, Any] = {}
+        self.limits = data.limits()
+
+    def run(self) -> Converted:
+        """Do all that the wishes say.
+
+        Raises:
+          UserError: The calibration inputs look wrong, or the network has no such form.
+          CheckError: More accuracy is lost than `max_drop`.
+        """
+        self._refuse()
+        chosen = np.sort(stratified(self.data.tune.classes, self.wishes.calibrate))
+        self._lint(chosen)
+        self.samples = self.data.normalise(self.data.tune.inputs[chosen])
+        kept: tuple[str, ...] = ()
+        made = self._made()
+        if self.wishes.max_drop < 1:
+            made, kept = self._held(made)
+        gates.check(made, self.wishes.form, self.limits, self.where, self.layers, kept)
+        return Converted(
+            made, {**self.figures, "notes": self.notes} if self.notes else self.figures
+        )
+
+    def _refuse(self) -> None:
+        aware = any(type(layer).__name__.startswith("Quantize") for layer in self.model.layers)
+        if aware and self.wishes.repair != "none":
+            fix = "leave it out: what 8 bits cost was trained back"
+            raise UserError("repair", "is for networks that were not trained in 8 bits", fix)
+        if aware and self.wishes.fallback != "none":
+            fix = "leave the layer out of training in 8 bits: leave = [...] in the qat stage"
+            raise UserError("fallback", "is for networks that were not trained in 8 bits", fix)
+
+    def _lint(self, chosen: np.ndarray) -> None:
+        if self.wishes.form not in ("int8", "int16x8"):
+            return
+        found = findings(self.data, chosen)
+        if found and self.wishes.strict:
+            fix = "; ".join(one.fix for one in found) + "; or write strict = false to go on"
+            raise UserError("calibration", "; ".join(one.what for one in found), fix)
+        self.notes += [f"calibration: {one.what}" for one in found]
+
+    def _made(self) -> bytes:
+        wishes = self.wishes
+        if wishes.repair == "none":
+            return conversion.convert(self.model, wishes.form, self.samples, self.limits)
+        done = repaired(self.model, self.samples, self.limits, self._jury(), wishes.repair)
+        self.model, self.layers = done.model, names.of_network(done.model)
+        self.figures["repairs"] = list(done.repairs)
+        self.figures["trials"] = {name: score.accuracy for name, score in done.trials.items()}
+        return done.flatbuffer
+
+    def _jury(self) -> Jury:
+        tune = self.data.tune
+        chosen = np.sort(stratified(tune.classes, _JUDGED))
+        inputs = self.data.normalise(tune.inputs[chosen])
+        parts = [
+            np.asarray(self.model(inputs[start : start + 64], training=False))
+            for start in range(0, len(inputs), 64)
+        ]
+        return Jury(inputs, tune.classes[chosen], np.concatenate(parts))
+
+    def _held(self, made: bytes) -> tuple[bytes, tuple[str, ...]]:
+        """Hold a file to `max_drop`, by a fallback if there is one; name the layers it took."""
+        jury = self._jury()
+        before = float(np.mean(jury.logits.argmax(axis=-1) == jury.classes))
+        wanted = before - self.wishes.max_drop
+        after = jury.score(made).accuracy
+        self.figures["drop"] = before - after
+        if after >= wanted:
+            return made, ()
+        if self.wishes.form != "int8":
+            raise self._failed(before, after, [])
+        reference = conversion.to_float(self.model)
+        found = comparison.compare(reference, made, self.samples[:_COMPARED], self.layers)
+        worst = [layer.layer for layer in found.layers]
+        if self.wishes.fallback == "none":
+            raise self._failed(before, after, worst)
+        return self._mixed(made, reference, worst, jury, before)
+
+    def _mixed(
+        self, made: bytes, reference: bytes, worst: list[str], jury: Jury, before: float
+    ) -> tuple[bytes, tuple[str, ...]]:
+        finer = reference
+        if self.wishes.fallback == "int16x8":
+            finer = conversion.convert(self.model, "int16x8", self.samples, self.limits)
+        kept = mixing.fewest(
+            mixing.Twins(made, finer, self.layers),
+            worst,
+            lambda flatbuffer: jury.score(flatbuffer).accuracy,
+            before - self.wishes.max_drop,
+        )
+        if kept.accuracy < before - self.wishes.max_drop:
+            raise self._failed(before, kept.accuracy, worst)
+        times = time_ratio(kept.flatbuffer, made, self.samples[0])
+        self.figures |= {
+            "drop": before - kept.accuracy,
+            "kept_out": list(kept.layers),
+            "extra_bytes": kept.extra_bytes,
+            "host_time_ratio": times,
+        }
+        self.notes.append(
+            f"{self.wishes.fallback} instead of int8: {', '.join(kept.layers)};"
+            f" {kept.extra_bytes:+,} bytes, and {times:.2f} times as long on this machine"
+        )
+        return kept.flatbuffer, kept.layers
+
+    def _failed(self, before: float, after: float, worst: list[str]) -> CheckError:
+        problem = (
+            f"{before:.1%} right on tune became {after:.1%} in {self.wishes.form},"
+            f" and max_drop is {self.wishes.max_drop:.1%}"
+        )
+        if worst:
+            problem += f"; the layers that lose most: {', '.join(worst[:_NAMED])}"
+        wishes = self.wishes
+        untried = [
+            text
+            for text, tried in (
+                ('repair = "auto"', wishes.repair != "none"),
+                ('fallback = "int16x8"', wishes.fallback != "none"),
+                ('fallback = "float"', wishes.fallback == "float"),
+            )
+            if not tried and wishes.form == "int8"
+        ]
+        fix = f"write {' or '.join(untried)}; " if untried else ""
+        return CheckError("max_drop", problem, f"{fix}or train with a qat stage before it")
