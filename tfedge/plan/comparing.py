@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 KERAS = (".h5", ".keras")
 
+_CHUNK = 256
+
 
 def compare(
     files: tuple[Path, Path],
@@ -58,17 +60,20 @@ def compare(
     known, _ = card.read(content, quantised)
     split, name = _examples(data, known, quantised, changes, build_dir, progress)
     exact, layers = _float32(float_file, progress)
-    mean, std = (np.asarray(value, np.float32) for value in (known.input.mean, known.input.std))
-    inputs = (np.asarray(split.inputs, np.float32) - mean) / std
-    _check_shape(exact, inputs.shape[1:], float_file)
+    _check_shape(exact, split.inputs.shape[1:], float_file)
     bare = card.strip(content)
-    classes = {}
+    classes: dict[str, Any] = {"float": [], "quantised": []}
     for word, flatbuffer in (("float", exact), ("quantised", bare)):
-        with progress.bar(word, len(inputs)) as advance:
-            classes[word] = answers(flatbuffer, inputs, partial(advance, words="")).argmax(axis=-1)
+        with progress.bar(word, len(split.inputs)) as advance:
+            for start in range(0, len(split.inputs), _CHUNK):  # all at once may not fit in memory
+                rows = _normalised(split.inputs[start : start + _CHUNK], known)
+                classes[word].append(answers(flatbuffer, rows).argmax(axis=-1))
+                advance(start + len(rows), "")
+        classes[word] = np.concatenate(classes[word])
     chosen = stratified(split.classes, count)
     with progress.bar("layers", len(chosen)) as advance:
-        found = comparison.compare(exact, bare, inputs[chosen], layers, partial(advance, words=""))
+        rows = _normalised(split.inputs[chosen], known)
+        found = comparison.compare(exact, bare, rows, layers, partial(advance, words=""))
     figures: dict[str, Any] = {
         word: accuracy_figures(int((said == split.classes).sum()), len(said), name)
         for word, said in classes.items()
@@ -106,6 +111,14 @@ def _examples(
         )
         raise UserError(model, problem, "compare on data with the classes that it was trained on")
     return opened.test, "test"
+
+
+def _normalised(inputs: Any, known: Card) -> Any:
+    """Return inputs as the card says that the network takes them, float32."""
+    import numpy as np
+
+    mean, std = (np.asarray(value, np.float32) for value in (known.input.mean, known.input.std))
+    return (np.asarray(inputs, np.float32) - mean) / std
 
 
 def _float32(file: Path, progress: Progress) -> tuple[bytes, Sequence[tuple[str, str]]]:
