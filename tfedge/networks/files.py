@@ -13,6 +13,8 @@ from typing import Any
 
 import h5py
 import numpy as np
+from tensorflow_model_optimization.quantization import keras as quantization
+from tensorflow_model_optimization.sparsity import keras as sparsity
 
 from tfedge.errors import UserError
 from tfedge.networks.backend import keras
@@ -148,17 +150,28 @@ def _with_keras2(
 ) -> tuple[Graph, Answers]:
     with (
         warnings.catch_warnings(action="ignore"),
-        keras.utils.custom_object_scope({**OWN, **custom}),
+        quantization.quantize_scope({**OWN, **custom}),
+        sparsity.prune_scope(),
     ):
         try:
             safe = {} if file.suffix == ".h5" or file.is_dir() else {"safe_mode": False}
             model = keras.models.load_model(file, compile=False, **safe)
         except Exception as error:
             raise _unread(file, error) from error
+        model = _without_wrappers(model, file)
         if not isinstance(model, keras.Model):
             fix = 'save it as a file: model.save("model.keras")'
             raise UserError(file, f"holds {type(model).__name__}, which is no Keras model", fix)
         return read(model, Keras2(), shape), _answers(model)
+
+
+def _without_wrappers(model: Any, file: Path) -> Any:
+    """Take off what tfmot's pruning put around layers; refuse what its 8 bits did."""
+    kinds = {type(layer).__name__ for layer in getattr(model, "layers", ())}
+    if any(kind.startswith("Quantize") for kind in kinds):
+        fix = "give the network as it was before; tfedge's qat stage trains it in 8 bits"
+        raise UserError(file, "was made quantization-aware already", fix)
+    return sparsity.strip_pruning(model) if "PruneLowMagnitude" in kinds else model
 
 
 def _with_keras3(

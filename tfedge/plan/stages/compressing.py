@@ -134,5 +134,12 @@ class Qat:
             | job.network_figures(learned)
             | {"sparsity": sparsity_of(learned), "left_in_float": left}
             | {"epochs": len(history), "history": history}
-            | {"notes": [f"{name} trained in float: {why}" for name, why in left.items()]}
+            | {"notes": _said(left)}
         )
+
+
+def _said(left: dict[str, str]) -> list[str]:
+    """Say which layers were trained in float, a line a reason."""
+    reasons = dict.fromkeys(left.values())
+    names = {why: [name for name, reason in left.items() if reason == why] for why in reasons}
+    return [f"{', '.join(names[why])} trained in float: {why}" for why in reasons]
