@@ -4,7 +4,7 @@ from tiny_conv import G, Op, T, model_of
 from tiny_model import tiny_model
 
 from tfedge.errors import UserError
-from tfedge.tflite.gates import check, check_int8
+from tfedge.tflite.gates import check
 
 SCALED = ((1 / 255,), (-128,))
 LAYERS = (("in", "InputLayer"), ("swish", "Activation"), ("out", "Dense"))
@@ -37,7 +37,6 @@ def with_float_inside():
 
 def test_a_model_that_is_int8_throughout_passes():
     assert check(tiny_model(), "int8", (0.0, 1.0), "[int8]") is None
-    assert check_int8(tiny_model(), (0.0, 1.0), "[int8]") is None
 
 
 @pytest.mark.parametrize(

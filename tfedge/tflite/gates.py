@@ -62,11 +62,6 @@ def check(
         raise UserError(where, "; ".join(text for text, _ in problems), _fix(problems, form))
 
 
-def check_int8(flatbuffer: bytes, limits: tuple[float, float], where: object) -> None:
-    """Do as `check` does for int8, where the network is not known."""
-    check(flatbuffer, "int8", limits, where)
-
-
 _REPLACE = "replace the layer by others; a convolution, ReLU, pooling or Add will do"
 _CONVERT = "convert it again with tfedge, which sets both"
 
