@@ -240,7 +240,7 @@ def _instance(layer: Layer) -> keras.layers.Layer:
         kind: Any = layer.kind
         made: keras.layers.Layer = kind.from_config({**layer.config, "name": layer.name})
     except TypeError as error:
-        fix = "give its class a get_config() that returns all arguments of its __init__"
+        fix = "its __init__ must take **kwargs, and its get_config() return all other arguments"
         raise UserError(f"layer {layer}", f"cannot be made again: {error}", fix) from None
     return made
 

@@ -72,8 +72,9 @@ class Keras2:
         if config.get("data_format") == "channels_first":
             fix = "build it with channels_last: TFLite knows no other"
             raise UserError(where, "has its channels first", fix)
-        del config["name"]
-        config["dtype"] = "float32"  # whatever precision it was trained in
+        config.pop("name", None)
+        if "dtype" in config:
+            config["dtype"] = "float32"  # whatever precision it was trained in
         return [Layer(name, type(layer), config, layer.get_weights())]
 
     def is_variable(self, item: Any) -> bool:
