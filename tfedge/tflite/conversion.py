@@ -63,7 +63,7 @@ def to_int8(model: keras.Model, samples: np.ndarray, limits: tuple[float, float]
       samples: Float32 [count, ...], normalised as in training, of every class.  They set the
         activations' ranges; beyond a few hundred, more change little.
       limits: Least and largest value that a normalised input can have.  They set the input's scale
-        and zero point, so that no two pixels become one (`calibration.on_grid`).
+        and zero point, so that no two pixels become one (`data.grid.on_grid`).
 
     Returns:
       The .tflite file's bytes.

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import flatbuffers
 import numpy as np
 import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
@@ -232,20 +231,4 @@ def _with_own_biases(quantised: bytes, file: schema.ModelT) -> bytes:
         changed = True
     if not changed:
         return quantised
-    file.buffers = [_Aligned(buffer.data) for buffer in file.buffers]
     return packed(file)
-
-
-class _Aligned(schema.BufferT):
-    """A buffer at a multiple of 16 bytes, as the schema asks and the generated class forgets."""
-
-    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802
-        content = b"" if self.data is None else bytes(self.data)
-        builder.StartVector(1, len(content), 16)
-        builder.head -= len(content)
-        builder.Bytes[builder.head : builder.head + len(content)] = content
-        data = builder.EndVector()
-        schema.BufferStart(builder)
-        if content:
-            schema.BufferAddData(builder, data)
-        return schema.BufferEnd(builder)

@@ -81,12 +81,15 @@ class Facts:
 
     @property
     def float_tensors(self) -> tuple[str, ...]:
-        """Names of all tensors in floating point; in a full-int8 model there is none."""
+        """Names of all tensors in floating point; in a full-int8 model there is none.
+
+        One that no operator reads or makes is none: an LSTM's notes on its own inner scales.
+        """
         return tuple(
-            tensor.name
+            subgraph.tensors[index].name
             for subgraph in self.subgraphs
-            for tensor in subgraph.tensors
-            if "float" in tensor.dtype
+            for index in sorted(_used(subgraph))
+            if "float" in subgraph.tensors[index].dtype
         )
 
     @property
@@ -154,6 +157,12 @@ def summary(of: Facts) -> dict[str, Any]:
         ],
         "subgraphs": [_subgraph(subgraph) for subgraph in of.subgraphs],
     }
+
+
+def _used(of: Subgraph) -> set[int]:
+    """Return the numbers of all tensors that are an end of the graph or of an operator."""
+    ends = [of.inputs, of.outputs, *(end for op in of.operators for end in (op.inputs, op.outputs))]
+    return {index for end in ends for index in end if index >= 0}
 
 
 def _sizes(read: graph.Graph, flatbuffer: int, archive: int) -> Sizes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Collection
 
 import numpy as np
@@ -66,6 +68,25 @@ _REPLACE = "replace the layer by others; a convolution, ReLU, pooling or Add wil
 _CONVERT = "convert it again with tfedge, which sets both"
 
 _Problem = tuple[str, str]
+
+
+def check_runs(flatbuffer: bytes, form: str, where: object) -> None:
+    """Refuse a .tflite over which the runtime dies, which some kernels do without a message.
+
+    It runs in a process of its own, on zeros.
+    """
+    code = (
+        "import sys; from ai_edge_litert.interpreter import Interpreter;"
+        "model = Interpreter(model_content=sys.stdin.buffer.read(), num_threads=1);"
+        "model.allocate_tensors(); model.invoke()"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input=flatbuffer, capture_output=True, check=False)
+    if done.returncode:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["without a word"]
+        problem = f"the runtime cannot run what the network became in {form}: {lines[-1][:300]}"
+        fix = 'write form = "int8", or take out the layers that are no convolution or dense one'
+        raise UserError(where, problem, fix)
 
 
 def _fix(problems: list[_Problem], form: str) -> str:

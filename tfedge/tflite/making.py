@@ -59,6 +59,7 @@ class Conversion:
         self.samples = self.data.normalise(self.data.tune.inputs[chosen])
         kept: tuple[str, ...] = ()
         made = self._made()
+        gates.check_runs(made, self.wishes.form, self.where)
         if self.wishes.max_drop < 1:
             made, kept = self._held(made)
         gates.check(made, self.wishes.form, self.limits, self.where, self.layers, kept)

@@ -180,9 +180,25 @@ def can_run_alone(subgraph: Subgraph, number: int) -> bool:
 
 def packed(model: schema.ModelT) -> bytes:
     """Return the flatbuffer of a model's tables."""
+    model.buffers = [_Aligned(buffer.data) for buffer in model.buffers]
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+class _Aligned(schema.BufferT):
+    """A buffer at a multiple of 16 bytes, as the schema asks and the generated class forgets."""
+
+    def Pack(self, builder: flatbuffers.Builder) -> int:  # noqa: N802
+        content = b"" if self.data is None else bytes(self.data)
+        builder.StartVector(1, len(content), 16)
+        builder.head -= len(content)
+        builder.Bytes[builder.head : builder.head + len(content)] = content
+        data = builder.EndVector()
+        schema.BufferStart(builder)
+        if content:
+            schema.BufferAddData(builder, data)
+        return schema.BufferEnd(builder)
 
 
 def unpacked(flatbuffer: bytes) -> schema.ModelT:

@@ -21,6 +21,7 @@ from tensorflow_model_optimization.python.core.quantization.keras.quantize_wrapp
 )
 from tensorflow_model_optimization.quantization import keras as quantization
 
+from tfedge.data.grid import on_grid
 from tfedge.errors import UserError, did_you_mean
 from tfedge.networks.backend import keras, refuse_nested
 from tfedge.networks.layers import Affine, HardSigmoid, HardSwish
@@ -161,7 +162,7 @@ def _takes_batchnorm(before: Any) -> bool:
 def _fix_input(model: keras.Model, limits: tuple[float, float]) -> None:
     for layer in model.layers:
         if type(layer).__name__ == "QuantizeLayer":
-            _set_range(layer, *limits)
+            _set_range(layer, *on_grid(*limits))
 
 
 def _start_ranges(aware: keras.Model, model: keras.Model, samples: np.ndarray) -> None:

@@ -107,7 +107,7 @@ class Prune:
 class Qat:
     """Train on with 8-bit weights and activations, so that int8 costs little accuracy."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     makes: ClassVar[str] = "8-bit network"
 
     of: Plain = required("stage whose network is trained on; its zeros are kept")
