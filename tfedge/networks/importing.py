@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tfedge.figures import accuracy_figures
 from tfedge.networks.backend import keras
 from tfedge.networks.files import Answers, is_keras3, opened
 from tfedge.networks.graph import Graph
-from tfedge.networks.preparation.inputs import takes_pixels, with_channels_reversed
+from tfedge.networks.preparation.inputs import Sizing, takes_pixels, with_channels_reversed
 from tfedge.networks.preparation.preparing import Feed, Prepared, prepare
 from tfedge.networks.saving import load_model
 
@@ -65,17 +66,17 @@ def taken_in(graph: Graph, answers: Answers, data: Data, takes: str, *, fold: bo
     feed = Feed(data.mean, data.std)
     if takes != "data":
         feed = _named(graph, data, takes)
+    as_it_came = answers
     if takes == "caffe":
         with_channels_reversed(graph)
-        return prepare(
-            graph,
-            lambda x: answers(np.ascontiguousarray(x[..., ::-1])),
-            _samples(data),
-            feed,
-            classes=data.classes,
-            fold=fold,
-        )
-    return prepare(graph, answers, _samples(data), feed, classes=data.classes, fold=fold)
+
+        def answers(x: np.ndarray) -> np.ndarray:
+            return as_it_came(np.ascontiguousarray(x[..., ::-1]))
+
+    made = prepare(graph, answers, _samples(data), feed, classes=data.classes, fold=fold)
+    for sizing in made.sizings:
+        made.notes += _about_size(sizing, data)
+    return made
 
 
 def fed_by(file: Path, feed: Feed, samples: np.ndarray, classes: int) -> keras.Model:
@@ -120,6 +121,17 @@ def doubt(model: keras.Model, feed: Feed, data: Data) -> Doubt | None:
     if found[best]["accuracy_low"] <= now["accuracy_high"]:
         return None
     return Doubt(best, found[best]["accuracy"], now["accuracy"])
+
+
+def _about_size(sizing: Sizing, data: Data) -> Iterator[str]:
+    """Say what the board now does in place of a layer, and where [data] does it otherwise."""
+    yield f"{sizing.layer} is taken out: [data] and the board make pictures of that size"
+    if sizing.resize and sizing.resize != data.resize:
+        yield f'{sizing.layer} resized by {sizing.resize}: resize = "{sizing.resize}" in [data]'
+    if sizing.fit != data.fit:
+        yield f'{sizing.layer} did otherwise with other shapes: fit = "{sizing.fit}" in [data]'
+    if sizing.share < 1:
+        yield f"{sizing.layer} saw the middle {sizing.share:.0%} of a side: crop pictures alike"
 
 
 def _named(graph: Graph, data: Data, takes: str) -> Feed:

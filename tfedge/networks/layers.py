@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfedge.networks.backend import keras
@@ -57,7 +58,7 @@ class Operation(keras.layers.Layer):
     Args:
       function: Its name below ``tf``; ``getitem`` for ``x[...]``.
       arguments: Positional ones; ``{"tensor": 0}`` stands for the first input, ``{"slice":
-        [start, stop, step]}`` for a slice.
+        [start, stop, step]}`` for a slice, ``{"array": [...], "dtype": "float32"}`` for numbers.
       named: The others, alike.
     """
 
@@ -102,6 +103,8 @@ def _filled(item: Any, tensors: Sequence[Any]) -> Any:
         return tensors[item["tensor"]]
     if isinstance(item, dict) and "slice" in item:
         return slice(*item["slice"])
+    if isinstance(item, dict) and "array" in item:
+        return np.array(item["array"], item["dtype"])
     if isinstance(item, dict) and "ellipsis" in item:
         return Ellipsis
     if isinstance(item, (list, tuple)):

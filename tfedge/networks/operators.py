@@ -257,7 +257,7 @@ def _written(item: Any, tensors: list[Tensor], name: str) -> Any:
     plain: dict[type, Callable[[Any], Any]] = {
         slice: lambda part: {"slice": [part.start, part.stop, part.step]},
         type(Ellipsis): lambda _: {"ellipsis": True},
-        np.ndarray: lambda array: array.tolist(),
+        np.ndarray: lambda array: {"array": array.tolist(), "dtype": array.dtype.name},
     }
     if isinstance(item, np.generic):
         return item.item()

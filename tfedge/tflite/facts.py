@@ -88,7 +88,7 @@ class Facts:
         return tuple(
             subgraph.tensors[index].name
             for subgraph in self.subgraphs
-            for index in sorted(_used(subgraph))
+            for index in sorted(used(subgraph))
             if "float" in subgraph.tensors[index].dtype
         )
 
@@ -159,7 +159,7 @@ def summary(of: Facts) -> dict[str, Any]:
     }
 
 
-def _used(of: Subgraph) -> set[int]:
+def used(of: Subgraph) -> set[int]:
     """Return the numbers of all tensors that are an end of the graph or of an operator."""
     ends = [of.inputs, of.outputs, *(end for op in of.operators for end in (op.inputs, op.outputs))]
     return {index for end in ends for index in end if index >= 0}

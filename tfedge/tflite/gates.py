@@ -10,7 +10,7 @@ import numpy as np
 
 from tfedge.errors import UserError
 from tfedge.tflite import names
-from tfedge.tflite.facts import Facts, facts
+from tfedge.tflite.facts import Facts, facts, used
 from tfedge.tflite.graph import Tensor
 from tfedge.tflite.names import Layers
 
@@ -120,8 +120,9 @@ def _tensors(found: Facts, layers: Layers, kept: Collection[str]) -> list[_Probl
             if own and own[0] in kept
             for index in (*operator.inputs, *operator.outputs)
         }
-        for index, (tensor, own) in enumerate(zip(subgraph.tensors, owners, strict=True)):
-            if "float" in tensor.dtype and index not in meant:
+        for index in sorted(used(subgraph) - meant):
+            tensor, own = subgraph.tensors[index], owners[index]
+            if "float" in tensor.dtype:
                 of = names.described(own[0], layers) if own else tensor.name
                 at_fault.setdefault(of, []).append(tensor.name)
     if not at_fault:

@@ -162,6 +162,21 @@ def prunable(model: keras.Model) -> list[keras.layers.Layer]:
     ]
 
 
+def unpruned(model: keras.Model) -> list[str]:
+    """Name the layers, with their class, whose matrices tfmot leaves whole, such as LSTM's.
+
+    Depthwise kernels, which are few numbers, are not among them.
+    """
+    pruned, matrix = {layer.name for layer in prunable(model)}, 2
+    return [
+        f"{layer.name} ({type(layer).__name__})"
+        for layer in model.layers
+        if layer.name not in pruned
+        and not isinstance(layer, keras.layers.DepthwiseConv2D)
+        and any(len(weight.shape) >= matrix for weight in layer.weights)
+    ]
+
+
 def without_blocks(model: keras.Model, block: tuple[int, int]) -> list[str]:
     """Name the layers in which no blocks can fall.
 

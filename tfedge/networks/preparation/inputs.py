@@ -29,13 +29,17 @@ class Sizing:
 
     Attributes:
       layer: Name and class of the layer that was taken out.
-      takes: Height and width that it was given; None where it took any.
       makes: Height and width that it made.
+      resize: The filter that it used, as [data] calls it; empty for a crop.
+      fit: What it did with another aspect, as [data] calls it.
+      share: Of height and width that a crop leaves; 1 where it took any size.
     """
 
     layer: str
-    takes: tuple[int | None, int | None]
     makes: tuple[int, int]
+    resize: str
+    fit: str
+    share: float = 1.0
 
 
 def takes_pixels(graph: Graph) -> bool:
@@ -53,16 +57,35 @@ def without_augmentation(graph: Graph) -> list[str]:
 
 
 def without_sizing(graph: Graph) -> list[Sizing]:
-    """Take resizing and cropping at the start out; the network then takes what they made."""
+    """Take resizing and cropping at the start out; the network then takes what they made.
+
+    A normalisation before them may stay there: it does the same to each pixel, and so to their
+    weighted means.
+    """
     taken: list[Sizing] = []
-    while (call := graph.only_reader(graph.inputs[0])) and call.is_a(*_SIZING):
-        height, width = call.input.shape[1:3]
-        made = call.layer.config["height"], call.layer.config["width"]
-        channels = graph.inputs[0].shape[-1]
-        taken.append(Sizing(str(call.layer), (height, width), made))
-        graph.bypass(call)
-        graph.inputs[0].shape = (None, *made, channels)
+    place = graph.inputs[0]
+    while (call := graph.only_reader(place)) and call.is_a(
+        *_SIZING, _K.Rescaling, _K.Normalization
+    ):
+        place = call.output
+        if call.is_a(*_SIZING):
+            taken.append(_sizing(call))
+            graph.bypass(call)
+            graph.inputs[0].shape = (None, *taken[-1].makes, graph.inputs[0].shape[-1])
+            place = call.input
     return taken
+
+
+def _sizing(call: Call) -> Sizing:
+    config, name = call.layer.config, str(call.layer)
+    made = config["height"], config["width"]
+    if call.is_a(_K.CenterCrop):
+        height = call.input.shape[1]
+        return Sizing(name, made, "", "crop", made[0] / height if height else 1.0)
+    filters = {"lanczos3": "lanczos", "lanczos5": "lanczos"}
+    method = config.get("interpolation", "bilinear")
+    fit = "crop" if config.get("crop_to_aspect_ratio") else "stretch"
+    return Sizing(name, made, filters.get(method, method), fit)
 
 
 def with_channels_reversed(graph: Graph) -> None:

@@ -40,6 +40,7 @@ class Prepared:
       steps: Each rewrite that did something, and how far the answers then were from those of the
         network that came in, relative to the largest of them.
       notes: What the user ought to know.
+      sizings: Resizing and cropping that the network began with, which is the board's work now.
     """
 
     model: keras.Model
@@ -47,6 +48,7 @@ class Prepared:
     output: str = "softmax"
     steps: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    sizings: list[inputs.Sizing] = field(default_factory=list)
 
 
 def prepare(
@@ -136,10 +138,7 @@ class _Preparation:
         dropped = inputs.without_augmentation(graph)
         if dropped:
             self.made.notes.append(f"for training only, taken out: {', '.join(dropped)}")
-        for sizing in inputs.without_sizing(graph):
-            height, width = sizing.makes
-            text = f"{sizing.layer} is done by [data] and on the board: size = [{height}, {width}]"
-            self.made.notes.append(text)
+        self.made.sizings = inputs.without_sizing(graph)
         takes = graph.inputs[0].shape[1:]
         if not _fits(takes, shape):
             problem = f"takes {takes}, but the data is {shape}"

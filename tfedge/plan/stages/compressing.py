@@ -95,6 +95,8 @@ class Prune:
         notes = ["zeros shorten the zipped file; int8 inference is no faster for them"]
         if self.pattern == "block" and (free := pruning.without_blocks(network, self.block)):
             notes.append(f"tfmot forms no blocks in {', '.join(free)}: single weights fell there")
+        if whole := pruning.unpruned(network):
+            notes.append(f"tfmot prunes no {', '.join(whole)}")
         return (
             tune_figures(pruned, job.data)
             | job.network_figures(pruned)
