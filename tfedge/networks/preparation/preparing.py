@@ -11,7 +11,14 @@ from tfedge.errors import UserError
 from tfedge.networks.backend import keras
 from tfedge.networks.files import Answers
 from tfedge.networks.graph import Graph, build
-from tfedge.networks.preparation import activations, dimensions, folding, heads, inputs
+from tfedge.networks.preparation import (
+    activations,
+    dimensions,
+    folding,
+    heads,
+    inputs,
+    recurrence,
+)
 
 LIMIT = 1e-4
 """The largest difference allowed, relative to the largest number that the network answers."""
@@ -107,6 +114,7 @@ class _Preparation:
         self._leading()
         self._prove("scales folded", done=bool(folding.folded(graph)))
         self._prove("one axis as two", done=bool(dimensions.along_one_axis(graph)))
+        self._prove("loops unrolled", done=bool(recurrence.unrolled(graph)))
         self._prove("scales as convolutions", done=bool(folding.alone(graph)))
         self.made.feed = self.feed
         shape = tuple(self.made.model.output_shape[1:])

@@ -1,0 +1,26 @@
+"""Recurrent layers in a form that the converter quantises."""
+
+from __future__ import annotations
+
+from tfedge.networks.backend import keras
+from tfedge.networks.graph import Graph
+
+_LOOPS = (keras.layers.GRU, keras.layers.SimpleRNN)
+_STEPS = 256
+
+
+def unrolled(graph: Graph) -> int:
+    """Unroll each GRU and SimpleRNN, whose loops TFLite's quantiser cannot follow.
+
+    An LSTM is one operator of TFLite's and stays.  Sequences of more than 256 steps, or of any
+    length, stay as well: unrolled they would be thousands of operators.
+    """
+    done = 0
+    for call in graph.calls:
+        config = call.layer.config
+        if call.is_a(*_LOOPS) and not config.get("unroll"):
+            steps = call.inputs[0].shape[1]
+            if steps is not None and steps <= _STEPS:
+                call.layer.config = {**config, "unroll": True}
+                done += 1
+    return done
