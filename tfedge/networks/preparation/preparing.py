@@ -107,7 +107,7 @@ class _Preparation:
         self._inputs()
         self._prove("rebuilt flat", done=True)
         graph, fold = self.graph, self.fold
-        activations.without_idle_layers(graph)
+        self._prove("idle layers out", done=bool(activations.without_idle_layers(graph)))
         self._prove("activations as layers", done=self._activations())
         self._ending(classes)
         self._prove("scales of their own", done=bool(folding.scales(graph, keep_trained=not fold)))
