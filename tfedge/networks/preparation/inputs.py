@@ -20,7 +20,7 @@ _AUGMENTING = (
     *(_K.RandomRotation, _K.RandomTranslation, _K.RandomWidth, _K.RandomZoom, Augmentation),
 )
 _SIZING = (_K.Resizing, _K.CenterCrop)
-_OF_PIXELS = (*_AUGMENTING, *_SIZING, _K.Rescaling, _K.Normalization)
+_NORMALISING = (_K.Rescaling, _K.Normalization)
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,11 @@ class Sizing:
 
 
 def takes_pixels(graph: Graph) -> bool:
-    """Whether the network begins with layers that expect pixels from 0 to 255."""
-    call = graph.only_reader(graph.inputs[0])
-    return call is not None and call.is_a(*_OF_PIXELS)
+    """Whether the network begins with layers that normalise pixels from 0 to 255."""
+    place = graph.inputs[0]
+    while (call := graph.only_reader(place)) and call.is_a(*_AUGMENTING, *_SIZING):
+        place = call.output
+    return call is not None and call.is_a(*_NORMALISING)
 
 
 def without_augmentation(graph: Graph) -> list[str]:
@@ -64,9 +66,7 @@ def without_sizing(graph: Graph) -> list[Sizing]:
     """
     taken: list[Sizing] = []
     place = graph.inputs[0]
-    while (call := graph.only_reader(place)) and call.is_a(
-        *_SIZING, _K.Rescaling, _K.Normalization
-    ):
+    while (call := graph.only_reader(place)) and call.is_a(*_SIZING, *_NORMALISING):
         place = call.output
         if call.is_a(*_SIZING):
             taken.append(_sizing(call))
