@@ -83,9 +83,11 @@ def test_arithmetic_at_the_start_is_normalisation_of_what_the_network_was_fed(k)
         def call(self, x):
             return (x - 0.5) / tf.constant(0.5)
 
-    made, x = prepared(network(k, Halved())), pixels(SHAPE)
+    model, x = network(k, Halved()), pixels(SHAPE)
+    made = prepared(model)
     assert kinds(made.model) == PLAIN
     assert (made.feed.mean, made.feed.std) == ((127.5,) * 3, (127.5,) * 3)
+    assert difference(answers(made, x), model(x / np.float32(255))) < 1e-5
 
 
 def test_batchnorm_at_the_start_is_normalisation_too(k):
