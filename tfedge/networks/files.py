@@ -59,8 +59,11 @@ def opened(
     is_keras3, config = _inside(file)
     if not trust:
         _refuse_code(file, config)
+    _refuse_strangers(file, config, own)
     try:
-        return (_with_keras3 if is_keras3 else _with_keras2)(file, shape, own)
+        # Keras's own safe mode is a second lock on the same door.
+        options = {"safe_mode": False} if trust else {}
+        return (_with_keras3 if is_keras3 else _with_keras2)(file, shape, own, options)
     except UserError as error:
         raise error.within(str(file)) from error.__cause__
 
@@ -130,28 +133,44 @@ def _saved_model(folder: Path) -> Any:
 
 
 def _refuse_code(file: Path, config: Any) -> None:
-    for name, kind in _holders_of_code(config, ""):
-        raise UserError(file, f"layer {name!r} ({kind}) holds code, which could do anything", TRUST)
+    for name, part in _parts(config, ""):
+        if (kind := part["class_name"]) in _CODE:
+            problem = f"layer {name!r} ({kind}) holds code, which could do anything"
+            raise UserError(file, problem, TRUST)
 
 
-def _holders_of_code(config: Any, name: str) -> Iterator[tuple[str, str]]:
-    """Yield name and class of what in a config would run Python code when it is read."""
+def _refuse_strangers(file: Path, config: Any, custom: Mapping[str, type]) -> None:
+    """Refuse classes that are neither Keras's nor given; tf_keras would import their modules."""
+    for name, part in _parts(config, ""):
+        module, kind = part.get("module", _OWN_MODULES[0]) or "", part["class_name"]
+        given = {kind, part.get("registered_name")} & {*custom, *OWN}
+        if module.split(".")[0] not in _OWN_MODULES and not given:
+            problem = f"layer {name!r} ({module and module + '.'}{kind}) is not Keras's own"
+            fix = f'name the file that defines it: custom = "layers.py:{kind}"'
+            raise UserError(file, problem, fix)
+
+
+_CODE = ("Lambda", "__lambda__", "function_type", "TFSMLayer")
+_OWN_MODULES = ("keras", "tf_keras", "tensorflow_model_optimization", "builtins")
+
+
+def _parts(config: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what in a config would become an object, with the name of the layer that it is in."""
     if isinstance(config, dict):
         inner = config.get("config")
         if isinstance(inner, dict):
             name = str(inner.get("name", name))
-        kind = config.get("class_name")
-        if kind in ("Lambda", "__lambda__", "function_type"):
-            yield name, str(kind)
+        if isinstance(config.get("class_name"), str):
+            yield name, config
         for value in config.values():
-            yield from _holders_of_code(value, name)
+            yield from _parts(value, name)
     elif isinstance(config, list):
         for value in config:
-            yield from _holders_of_code(value, name)
+            yield from _parts(value, name)
 
 
 def _with_keras2(
-    file: Path, shape: tuple[int, ...], custom: dict[str, type]
+    file: Path, shape: tuple[int, ...], custom: dict[str, type], options: dict[str, bool]
 ) -> tuple[Graph, Answers]:
     with (
         warnings.catch_warnings(action="ignore"),
@@ -159,8 +178,8 @@ def _with_keras2(
         sparsity.prune_scope(),
     ):
         try:
-            safe = {} if file.suffix == ".h5" or file.is_dir() else {"safe_mode": False}
-            model = keras.models.load_model(file, compile=False, **safe)
+            options = options if zipfile.is_zipfile(file) else {}
+            model = keras.models.load_model(file, compile=False, **options)
         except Exception as error:
             raise _unread(file, error) from error
         model = _without_wrappers(model, file)
@@ -180,7 +199,7 @@ def _without_wrappers(model: Any, file: Path) -> Any:
 
 
 def _with_keras3(
-    file: Path, shape: tuple[int, ...], custom: dict[str, type]
+    file: Path, shape: tuple[int, ...], custom: dict[str, type], options: dict[str, bool]
 ) -> tuple[Graph, Answers]:
     from tfedge.networks.keras3 import Keras3, keras3
 
@@ -192,8 +211,7 @@ def _with_keras3(
         stack.enter_context(warnings.catch_warnings(action="ignore"))
         stack.enter_context(keras3.saving.custom_object_scope(of_keras3))
         try:
-            safe = {"safe_mode": False}  # what holds code was refused above, or is trusted
-            model = keras3.models.load_model(file, compile=False, **safe)
+            model = keras3.models.load_model(file, compile=False, **options)
         except Exception as error:
             # Operators are written to it as if they were layers, and Keras 3.15 does not read them.
             fix = "" if file.suffix == ".keras" else 'save it anew: model.save("model.keras")'
@@ -203,9 +221,12 @@ def _with_keras3(
 
 def _unread(file: Path, error: Exception, fix: str = "") -> UserError:
     """Say in one line why Keras could not read a file."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = str(error).split("Exception encountered: ")[-1]  # Keras 3 wraps it once a level
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = (lines or [type(error).__name__])[0][:300]
     fix = fix or 'name the file with a layer of your own: custom = "layers.py:MyLayer"'
+    if line.startswith("Could not locate function"):
+        fix = 'make a layer of your own of the function and name it: custom = "layers.py:MyLayer"'
     return UserError(file, f"Keras cannot read it: {line}", fix)
 
 
