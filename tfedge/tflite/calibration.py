@@ -41,8 +41,9 @@ def calibrated(model: keras.Model, samples: np.ndarray, limits: tuple[float, flo
     Returns:
       A .tflite's bytes.  Its tensors have a least and a largest value, not yet a scale.
     """
-    _refuse_loops(model)
-    converter = converter_of(model)
+    step = _step(model)
+    _refuse_loops(model, step)
+    converter = converter_of(model, step)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([sample[None]] for sample in samples)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -91,11 +92,17 @@ def quantised(calibrated: bytes, form: str = "int8", float_layers: Sequence[str]
     return made
 
 
-def converter_of(model: keras.Model) -> tf.lite.TFLiteConverter:
-    """Return TensorFlow's converter for `model`, with its outputs named ``logits``."""
+def converter_of(model: keras.Model, step: Any = None) -> tf.lite.TFLiteConverter:
+    """Return TensorFlow's converter for `model`, with its outputs named ``logits``.
+
+    Args:
+      step: The model's function for a batch of 1, if it is there already.
+    """
     module = tf.Module()
-    module.model = model
-    return tf.lite.TFLiteConverter.from_concrete_functions([_step(model)], module)
+    # Not the model: the converter saves what it is given, and saving traces each layer's call anew,
+    # which takes minutes for a network of hundreds of layers.
+    module.weights = list(model.variables)
+    return tf.lite.TFLiteConverter.from_concrete_functions([step or _step(model)], module)
 
 
 def _step(model: keras.Model) -> Any:
@@ -105,16 +112,16 @@ def _step(model: keras.Model) -> Any:
     return answer.get_concrete_function(inputs)
 
 
-def _refuse_loops(model: keras.Model) -> None:
+def _refuse_loops(model: keras.Model, step: Any) -> None:
     """Refuse a network that is a loop in the file, over which TensorFlow's calibrator crashes.
 
     Of loops in Keras the converter turns an LSTM's into one operator, and no other.
     """
-    operations = _step(model).graph.as_graph_def()
+    operations = step.graph.as_graph_def()
     nodes = [*operations.node, *(n for f in operations.library.function for n in f.node_def)]
     if not any("While" in node.op for node in nodes):
         return
-    converter = converter_of(model)
+    converter = converter_of(model, step)
     with quietly():
         file = unpacked(bytes(converter.convert()))
     if _holds(file, schema.BuiltinOperator.WHILE):
