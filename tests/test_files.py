@@ -184,14 +184,34 @@ def test_a_layer_of_the_users_own_is_read_with_custom_and_refused_without(f, k2,
         assert Mixed in [call.layer.kind for call in graph.calls]
 
 
-def test_a_function_that_the_file_only_names_is_refused_with_what_to_do(f, k3, tmp_path):
+def test_a_function_that_the_file_only_names_is_asked_for(f, k3, tmp_path):
     def mine(x):
         return x + 1
 
-    network(k3, k3.layers.Lambda(mine)).save(tmp_path / "n.keras")
+    model = network(k3, k3.layers.Lambda(mine))
+    model.save(tmp_path / "n.keras")
     with pytest.raises(UserError, match="Could not locate function 'mine'") as caught:
         f.opened(tmp_path / "n.keras", SHAPE, trust=True)
-    assert "make a layer of your own of the function" in str(caught.value)
+    assert 'custom = "layers.py:my_function"' in str(caught.value)
+    same(f, tmp_path / "n.keras", model, trust=True, custom={"mine": mine})
+
+
+@pytest.mark.parametrize("name", ["k2", "k3"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_function_of_the_users_own_as_activation_is_followed(f, request, tmp_path, name, inside):
+    k = request.getfixturevalue(name)
+
+    def mine(x):
+        return x * 2 + 1
+
+    layers = k.layers
+    part = layers.Conv2D(6, 1, activation=mine) if inside else layers.Activation(mine)
+    model = network(k, part)
+    model.save(tmp_path / "n.keras")
+    with pytest.raises(UserError, match="mine"):
+        f.opened(tmp_path / "n.keras", SHAPE)
+    graph = same(f, tmp_path / "n.keras", model, custom={"mine": mine})
+    assert [call.layer.kind.__name__ for call in graph.calls].count("Affine") == 2
 
 
 def test_a_layer_made_of_layers_is_taken_apart(f, k2, tmp_path):

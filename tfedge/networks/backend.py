@@ -7,6 +7,7 @@ meets the other.
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable
 from types import ModuleType
@@ -82,13 +83,14 @@ def layers_in(module: ModuleType) -> dict[str, type]:
     return found
 
 
-def classes_in(module: ModuleType) -> dict[str, type]:
-    """Find the layers and models, of either Keras, that a module of the user's defines."""
-    found: dict[str, type] = {}
-    for name, kind in vars(module).items():
-        bases = kind.__mro__[1:] if isinstance(kind, type) else ()
-        if any(base.__name__ == "Layer" and "keras" in base.__module__ for base in bases):
-            found[name] = kind
+def classes_in(module: ModuleType) -> dict[str, Any]:
+    """Find layers and models, of either Keras, and functions that a user's module defines."""
+    found: dict[str, Any] = {}
+    for name, item in vars(module).items():
+        bases = item.__mro__[1:] if isinstance(item, type) else ()
+        layer = any(base.__name__ == "Layer" and "keras" in base.__module__ for base in bases)
+        if layer or (inspect.isfunction(item) and item.__module__ == module.__name__):
+            found[name] = item
     return found | layers_in(module)
 
 

@@ -37,14 +37,14 @@ def opened(
     shape: tuple[int, ...],
     *,
     trust: bool = False,
-    custom: Mapping[str, type] | None = None,
+    custom: Mapping[str, Any] | None = None,
 ) -> tuple[Graph, Answers]:
     """Read a model file.
 
     Args:
       shape: Of one input, for a subclassed model, which does not say what it takes.
       trust: Run code that the file holds: a Lambda's, a SavedModel's.
-      custom: The user's own layers by the name of their class.
+      custom: The user's own layers and functions by name.
 
     Returns:
       The network's graph, and a function that gives what the model as it was read answers to
@@ -139,7 +139,7 @@ def _refuse_code(file: Path, config: Any) -> None:
             raise UserError(file, problem, TRUST)
 
 
-def _refuse_strangers(file: Path, config: Any, custom: Mapping[str, type]) -> None:
+def _refuse_strangers(file: Path, config: Any, custom: Mapping[str, Any]) -> None:
     """Refuse classes that are neither Keras's nor given; tf_keras would import their modules."""
     for name, part in _parts(config, ""):
         module, kind = part.get("module", _OWN_MODULES[0]) or "", part["class_name"]
@@ -170,7 +170,7 @@ def _parts(config: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _with_keras2(
-    file: Path, shape: tuple[int, ...], custom: dict[str, type], options: dict[str, bool]
+    file: Path, shape: tuple[int, ...], custom: dict[str, Any], options: dict[str, bool]
 ) -> tuple[Graph, Answers]:
     with (
         warnings.catch_warnings(action="ignore"),
@@ -199,14 +199,13 @@ def _without_wrappers(model: Any, file: Path) -> Any:
 
 
 def _with_keras3(
-    file: Path, shape: tuple[int, ...], custom: dict[str, type], options: dict[str, bool]
+    file: Path, shape: tuple[int, ...], custom: dict[str, Any], options: dict[str, bool]
 ) -> tuple[Graph, Answers]:
     from tfedge.networks.keras3 import Keras3, keras3
 
-    of_keras3 = {
-        name: kind for name, kind in custom.items() if issubclass(kind, keras3.layers.Layer)
-    }
-    twins = {name: kind for name, kind in custom.items() if issubclass(kind, keras.layers.Layer)}
+    layers = {name: item for name, item in custom.items() if isinstance(item, type)}
+    twins = {name: kind for name, kind in layers.items() if issubclass(kind, keras.layers.Layer)}
+    of_keras3 = {name: item for name, item in custom.items() if name not in twins}
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings(action="ignore"))
         stack.enter_context(keras3.saving.custom_object_scope(of_keras3))
@@ -226,7 +225,7 @@ def _unread(file: Path, error: Exception, fix: str = "") -> UserError:
     line = (lines or [type(error).__name__])[0][:300]
     fix = fix or 'name the file with a layer of your own: custom = "layers.py:MyLayer"'
     if line.startswith("Could not locate function"):
-        fix = 'make a layer of your own of the function and name it: custom = "layers.py:MyLayer"'
+        fix = 'name the file that defines it: custom = "layers.py:my_function"'
     return UserError(file, f"Keras cannot read it: {line}", fix)
 
 

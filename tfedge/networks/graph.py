@@ -205,7 +205,12 @@ def build(graph: Graph) -> keras.Model:
         if layer is None:
             layer = layers[id(call.layer)] = _instance(call.layer)
         positional, named = mapped(call.arguments, lambda tensor: made[id(tensor)])
-        answer = tf.nest.flatten(layer(*positional, **named))
+        try:
+            answer = tf.nest.flatten(layer(*positional, **named))
+        except (TypeError, ValueError) as error:
+            fix = "replace it by a layer of Keras's, or by one of your own"
+            problem = f"cannot be called again: {_line(error)}"
+            raise UserError(f"layer {call.layer}", problem, fix) from error
         for tensor, value in zip(call.outputs, answer, strict=True):
             made[id(tensor)] = value
             tensor.shape = tuple(value.shape)
@@ -239,10 +244,18 @@ def _instance(layer: Layer) -> keras.layers.Layer:
     try:
         kind: Any = layer.kind
         made: keras.layers.Layer = kind.from_config({**layer.config, "name": layer.name})
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         fix = "its __init__ must take **kwargs, and its get_config() return all other arguments"
-        raise UserError(f"layer {layer}", f"cannot be made again: {error}", fix) from None
+        raise UserError(f"layer {layer}", f"cannot be made again: {_line(error)}", fix) from error
     return made
+
+
+def _line(error: Exception) -> str:
+    """Return what an error of Keras's says, without the levels that it came through."""
+    text = str(error).split("Exception encountered: ")[-1]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if line.startswith(("TypeError: ", "ValueError: "))]
+    return (*named, *lines, type(error).__name__)[0][:300]
 
 
 def _set_weights(made: keras.layers.Layer, layer: Layer) -> None:

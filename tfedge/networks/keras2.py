@@ -53,9 +53,20 @@ class Keras2:
         return not type(layer).__module__.startswith(("tf_keras.src.layers", "tfedge."))
 
     def called_function(self, layer: Any) -> Any | None:
+        if isinstance(layer, _K.Activation):
+            return _not_keras(layer.activation)
         if not isinstance(layer, _K.Lambda):
             return None
         return functools.partial(layer.function, **(layer.arguments or {}))
+
+    def own_activation(self, layer: Any) -> Any | None:
+        if (
+            self.may_hold_others(layer)
+            or isinstance(layer, _K.Activation)
+            or hasattr(layer, "cell")
+        ):
+            return None
+        return _not_keras(getattr(layer, "activation", None))
 
     def function(self, layer: Any, arguments: Arguments) -> tuple[str, Arguments] | None:
         if type(layer).__name__ not in _FUNCTIONS:
@@ -75,7 +86,25 @@ class Keras2:
         config.pop("name", None)
         if "dtype" in config:
             config["dtype"] = "float32"  # whatever precision it was trained in
-        return [Layer(name, type(layer), config, layer.get_weights())]
+        activation = getattr(layer, "activation", None)
+        if self.own_activation(layer):
+            config["activation"] = "linear"
+        if not isinstance(activation, _K.Layer) or self.may_hold_others(layer):
+            return [Layer(name, type(layer), config, layer.get_weights())]
+        behind = self.twin(activation, f"{name}_{activation.name}")
+        if isinstance(layer, _K.Activation):
+            return behind
+        config["activation"] = "linear"
+        inner = {id(weight) for weight in activation.weights}
+        weights = [weight.numpy() for weight in layer.weights if id(weight) not in inner]
+        return [Layer(name, type(layer), config, weights), *behind]
 
     def is_variable(self, item: Any) -> bool:
         return isinstance(item, tf.Variable)
+
+
+def _not_keras(function: Any) -> Any | None:
+    """Return an activation that is a function of the user's or TensorFlow's; None for Keras's."""
+    module = getattr(function, "__module__", None) or ""
+    known = isinstance(function, _K.Layer) or module.startswith("tf_keras.")
+    return function if callable(function) and not known else None

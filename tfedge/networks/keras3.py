@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras as keras3
@@ -68,12 +68,20 @@ class Keras3:
 
     def may_hold_others(self, layer: Any) -> bool:
         own = type(layer).__module__.startswith("keras.src.")
-        return not own and type(layer).__name__ not in self.twins
+        return not own and _own_twin(layer, self.twins) is None
 
     def called_function(self, layer: Any) -> Any | None:
+        if isinstance(layer, keras3.layers.Activation):
+            return _not_keras(layer.activation)
         if not isinstance(layer, keras3.layers.Lambda):
             return None
         return functools.partial(layer.function, **(layer.arguments or {}))
+
+    def own_activation(self, layer: Any) -> Any | None:
+        own = type(layer).__module__.startswith("keras.src.")
+        if not own or isinstance(layer, keras3.layers.Activation) or hasattr(layer, "cell"):
+            return None
+        return _not_keras(getattr(layer, "activation", None))
 
     def function(self, layer: Any, arguments: Arguments) -> tuple[str, Arguments] | None:
         if isinstance(layer, keras3.layers.Layer):
@@ -85,6 +93,13 @@ class Keras3:
         name, attributes = _FUNCTIONS[word]
         positional, named = arguments
         own = {key: getattr(layer, attribute) for attribute, key in attributes.items()}
+        for attribute, value in _FIXED.get(word, {}).items():
+            if getattr(layer, attribute) != value:
+                problem = f"keras.ops' {word} with {attribute} = {getattr(layer, attribute)!r}"
+                fix = "write it with layers of Keras's"
+                raise UserError(f"layer {layer.name!r}", f"{problem} is not known here", fix)
+        if change := _OTHERWISE.get(word):
+            return name, change(positional, {**named, **own})
         return name, (positional, {**named, **own})
 
     def twin(self, layer: Any, name: str) -> list[Layer]:
@@ -100,9 +115,9 @@ class Keras3:
 def _twin(layer: Any, name: str, twins: Mapping[str, type], where: str) -> Iterator[Layer]:
     """Yield the tf_keras layer of the same name, and its activation where that is another's."""
     word = type(layer).__name__
-    kind = twins.get(word) or getattr(_K, word, None)
+    kind = _own_twin(layer, twins) or getattr(_K, word, None)
     if kind is None:
-        fix = "name a file with a tf_keras layer of the same name in custom, or leave it out"
+        fix = f"write its twin, class {word}Twin(tf_keras.layers.Layer), in the file of custom"
         raise UserError(where, "tf_keras has no such layer", fix)
     config = layer.get_config()
     _refuse_channels_first(config, where)
@@ -112,19 +127,69 @@ def _twin(layer: Any, name: str, twins: Mapping[str, type], where: str) -> Itera
         return
     if "layer" in config:  # a wrapper, such as Bidirectional
         config |= _held(layer, twins, where)
-    activation = config.get("activation")
-    behind = None
-    if isinstance(activation, str) and word not in _RECURRENT:
-        behind = _ACTIVATIONS.get(activation)
+    behind = list(_activation_behind(layer, config, name, twins, where))
     if word == "Activation" and behind:
-        yield Layer(name, behind[0], dict(behind[1]))
+        yield from behind
         return
     if behind:
         config["activation"] = "linear"
-    weights = [np.asarray(weight) for weight in layer.weights]
+    inner = {id(weight) for weight in getattr(getattr(layer, "activation", None), "weights", ())}
+    weights = [np.asarray(weight) for weight in layer.weights if id(weight) not in inner]
     yield Layer(name, kind, _known(config, layer, kind, where), weights)
-    if behind:
-        yield Layer(f"{name}_{activation}", behind[0], dict(behind[1]))
+    yield from behind
+
+
+def _own_twin(layer: Any, twins: Mapping[str, type]) -> type | None:
+    """Return the user's tf_keras layer that stands for one of the user's own."""
+    word = type(layer).__name__
+    return twins.get(f"{word}Twin") or twins.get(word)
+
+
+def _not_keras(function: Any) -> Any | None:
+    """Return an activation that is a function of the user's own; None for Keras's."""
+    module = getattr(function, "__module__", None) or ""
+    known = isinstance(function, keras3.layers.Layer) or module.startswith("keras.src.")
+    return function if callable(function) and not known else None
+
+
+def _activation_behind(
+    layer: Any, config: dict[str, Any], name: str, twins: Mapping[str, type], where: str
+) -> Iterator[Layer]:
+    """Yield the layer for an activation that tf_keras has not, or not by this name."""
+    given = getattr(layer, "activation", None)
+    if hasattr(layer, "cell"):
+        _refuse_steps_activations(config, where)
+    elif isinstance(given, keras3.layers.Layer):
+        yield from _twin(given, f"{name}_{given.name}", twins, where)
+    elif _not_keras(given):
+        config["activation"] = "linear"  # and it is followed
+    elif isinstance(word := config.get("activation"), str):
+        if word in _ACTIVATIONS:
+            kind, own = _ACTIVATIONS[word]
+            yield Layer(
+                name if type(layer).__name__ == "Activation" else f"{name}_{word}", kind, dict(own)
+            )
+        else:
+            _refuse_unknown(word, where)
+
+
+def _refuse_steps_activations(config: Mapping[str, Any], where: str) -> None:
+    """Refuse what a recurrent layer computes in each step and tf_keras computes otherwise."""
+    for key in ("activation", "recurrent_activation"):
+        word = config.get(key, "linear")
+        if not isinstance(word, str) or word in _ACTIVATIONS:
+            problem = f"has {key} = {word!r}, which tf_keras computes otherwise"
+            raise UserError(where, problem, "train it with tanh and sigmoid, as TFLite has them")
+        _refuse_unknown(word, where)
+
+
+def _refuse_unknown(activation: str, where: str) -> None:
+    try:
+        keras.activations.get(activation)
+    except (TypeError, ValueError):
+        problem = f"has the activation {activation!r}, which tf_keras does not know"
+        fix = "write it as a function of keras.ops' in a layer of your own, or take another"
+        raise UserError(where, problem, fix) from None
 
 
 def _refuse_channels_first(config: Mapping[str, Any], where: str) -> None:
@@ -140,14 +205,17 @@ def _held(layer: Any, twins: Mapping[str, type], where: str) -> dict[str, Any]:
     for key, attributes in names.items():
         inner = next((getattr(layer, name) for name in attributes if hasattr(layer, name)), None)
         if inner is not None:
-            (held,) = _twin(inner, inner.name, twins, f"{where}, in it {inner.name!r}")
+            inside = f"{where}, in it {inner.name!r}"
+            held, *behind = _twin(inner, inner.name, twins, inside)
+            if behind:
+                fix = "put the activation behind the wrapper, in a layer of its own"
+                raise UserError(inside, f"has activation {inner.activation.__name__!r}", fix)
             config = {**held.config, "name": held.name}
             found[key] = {"class_name": held.kind.__name__, "config": config}
     return found
 
 
 _MOMENTS = ("mean", "variance")
-_RECURRENT = ("LSTM", "GRU", "SimpleRNN")
 
 _ACTIVATIONS: dict[str, tuple[type, dict[str, Any]]] = {
     "hard_sigmoid": (HardSigmoid, {}),  # tf_keras's of the same name has another slope
@@ -167,16 +235,23 @@ _OF_NO_EFFECT = frozenset(
 )
 
 
+_OF_STEPS = ("zero_output_for_mask",)
+"""What tf_keras's recurrent layers take among **kwargs."""
+_SHAPES = ("query_shape", "key_shape", "value_shape")
+
+
 def _known(config: dict[str, Any], layer: Any, kind: type, where: str) -> dict[str, Any]:
     """Return the settings that the tf_keras class takes; refuse others that are in use."""
     takes = _parameters(kind)
     defaults = _parameters(type(layer))
     found: dict[str, Any] = {"dtype": "float32"}
+    if kind is _K.MultiHeadAttention:
+        found |= dict.fromkeys(_SHAPES)  # its from_config asks for them, and its call builds it
     for key, value in config.items():
         renamed = _RENAMED.get((kind.__name__, key), key)
         if key in _PASSING or key.endswith(_START_VALUES) or key == "activity_regularizer":
             continue
-        if renamed in takes:
+        if renamed in takes or (key in _OF_STEPS and "cell" in vars(layer)):
             found[renamed] = value
         elif key not in _OF_NO_EFFECT and value not in (None, False, defaults.get(key)):
             fix = f"build the network without {key}"
@@ -234,3 +309,33 @@ _FUNCTIONS: dict[str, tuple[str, dict[str, str]]] = {
     "Einsum": _same("einsum", subscripts="equation"),
 }
 """Classes of keras.ops: TensorFlow's function, and its arguments by the class's attributes."""
+
+_FIXED: dict[str, dict[str, Any]] = {
+    "Elu": {"alpha": 1.0},
+    "Pad": {"mode": "constant"},
+    "Max": {"initial": None},
+}
+"""Attributes that TensorFlow's function has no argument for."""
+
+
+def _by_sizes(positional: tuple[Any, ...], named: dict[str, Any]) -> Arguments:
+    """Say where to split as TensorFlow does: by sizes, not by places."""
+    places = named["num_or_size_splits"]
+    if np.ndim(places):
+        whole = positional[0].shape[named["axis"]]
+        sizes = np.diff([0, *places, whole]).tolist()
+        named = {**named, "num_or_size_splits": sizes}
+    return positional, named
+
+
+def _along_axes(positional: tuple[Any, ...], named: dict[str, Any]) -> Arguments:
+    axes = range(len(positional[0].shape)) if named["axis"] is None else named["axis"]
+    return positional, {**named, "axis": np.atleast_1d(axes).tolist()}
+
+
+_OTHERWISE: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Arguments]] = {
+    "Split": _by_sizes,
+    "Flip": _along_axes,
+    "Einsum": lambda positional, named: ((named["equation"], *positional), {}),
+}
+"""Where TensorFlow means something else by an argument of the same name."""

@@ -46,7 +46,10 @@ class Dialect(Protocol):
         """Whether `layer` is of the user's own, so that its call is worth following."""
 
     def called_function(self, layer: Any) -> Any | None:
-        """Return the Python function that a Lambda calls; None for another layer."""
+        """Return the user's function that a Lambda or Activation calls; None for other layers."""
+
+    def own_activation(self, layer: Any) -> Any | None:
+        """Return the user's function that one of Keras's layers calls on what it makes."""
 
     def function(self, layer: Any, arguments: Arguments) -> tuple[str, Arguments] | None:
         """Return TensorFlow's name and arguments of a function; None if `layer` is a layer."""
@@ -87,7 +90,8 @@ class _Reader:
             if shape is None:
                 raise UserError(where, "does not say what it takes", "give it a keras.Input first")
             given = self.dialect.input(shape)
-            flat = self.dialect.model([given], self._follow(model, (given,), {}, where), model.name)
+            answer = self._follow(model.call, (given,), {}, where)
+            flat = self.dialect.model([given], answer, model.name)
         inputs = [Tensor(tuple(tensor.shape)) for tensor in flat.inputs]
         graph = Graph(_safe(model.name), inputs, self.inlined(flat, inputs, ""), self.calls)
         graph.drop_unread()
@@ -128,17 +132,30 @@ class _Reader:
         for part in self.layers[id(layer)]:
             self.calls.append(Call(part, arguments, made))
             arguments, made = ((made[0],), {}), [Tensor(made[0].shape)]
-        return self.calls[-1].outputs
+        return self.activated(layer, self.calls[-1].outputs, prefix)
+
+    def activated(self, layer: Any, made: list[Tensor], prefix: str) -> list[Tensor]:
+        """Read the function of the user's own that a layer calls on what it makes, if there is one.
+
+        The layer itself is read without it.
+        """
+        function = self.dialect.own_activation(layer)
+        if function is None:
+            return made
+        given = self.dialect.input(made[0].shape[1:])
+        answer = self._follow(function, (given,), {}, _where(layer))
+        network = self.dialect.model([given], answer, layer.name)
+        return self.inlined(network, made, f"{prefix}{_safe(layer.name)}_")
 
     def inner(self, layer: Any, arguments: Arguments) -> Any | None:
         """Return the network that a layer is, or that its call can be traced to."""
         flat = self.dialect.functional(layer)
         if flat is not None:
             return flat
-        lambda_ = self.dialect.called_function(layer) is not None
-        if not (self.dialect.is_model(layer) or lambda_ or self.dialect.may_hold_others(layer)):
+        function = self.dialect.called_function(layer)
+        must = self.dialect.is_model(layer) or function is not None
+        if not (must or self.dialect.may_hold_others(layer)):
             return None
-        where = f"layer {layer.name!r} ({type(layer).__name__})"
         tensors: list[Any] = []
 
         def fresh(item: Tensor) -> Any:
@@ -147,13 +164,12 @@ class _Reader:
 
         positional, named = mapped(arguments, fresh)
         try:
-            outputs = self._follow(layer, positional, named, where)
+            outputs = self._follow(function or layer.call, positional, named, _where(layer))
         except UserError:
-            if self.dialect.is_model(layer) or lambda_:
+            if must:
                 raise
             return None
         network = self.dialect.model(tensors, outputs, layer.name)
-        must = self.dialect.is_model(layer) or lambda_
         return network if must or self._keeps_weights(network, layer) else None
 
     def _keeps_weights(self, network: Any, layer: Any) -> bool:
@@ -174,10 +190,9 @@ class _Reader:
         return not direct
 
     def _follow(
-        self, layer: Any, positional: tuple[Any, ...], named: dict[str, Any], where: str
+        self, call: Any, positional: tuple[Any, ...], named: dict[str, Any], where: str
     ) -> Any:
         """Run a `call` on symbolic tensors, so that the layers and functions in it make a graph."""
-        call = self.dialect.called_function(layer) or layer.call
         given = {key: value for key, value in named.items() if key not in ("training", "mask")}
         if "training" in inspect.signature(call).parameters:
             given["training"] = False
@@ -195,6 +210,10 @@ class _Reader:
         name = next(n for n in (wish, prefix + wish, *more) if n not in self.names)
         self.names.add(name)
         return name
+
+
+def _where(layer: Any) -> str:
+    return f"layer {layer.name!r} ({type(layer).__name__})"
 
 
 def _safe(name: str) -> str:
