@@ -126,8 +126,21 @@ def test_red_and_blue_swapped_is_doubted(keras, importing):
     assert importing.doubt(prepared.model, prepared.feed, data) is None
     wrong = dataclasses.replace(data, tune=swapped)
     found = importing.doubt(prepared.model, prepared.feed, wrong)
-    assert found.takes == "red and blue swapped"
+    assert found.swapped
     assert (found.now, found.accuracy) == (pytest.approx(1 / 3, abs=0.1), 1.0)
+
+
+def test_blue_first_swaps_them_back(keras, importing):
+    from tfedge.networks.files import made_by
+
+    data, model = coloured(), linear(keras, keras.layers.Rescaling(1 / 255))
+    found = importing.taken_in(
+        *made_by(model, data.shape), data, "data", fold=True, blue_first=True
+    )
+    x = data.test.inputs
+    expected = model(x[..., ::-1].astype(np.float32)).numpy()
+    answers = found.model(found.feed(x)).numpy()
+    assert np.abs(answers - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 def test_a_network_fed_from_0_instead_of_minus_1_is_doubted(keras, importing):

@@ -98,12 +98,14 @@ class Graph:
 
     Attributes:
       calls: In an order in which each reads only what is already made.
+      half: Whether it computed in 16 bits where it comes from; here it computes in float32.
     """
 
     name: str
     inputs: list[Tensor]
     outputs: list[Tensor]
     calls: list[Call]
+    half: bool = False
     _found: _Index | None = None
 
     def producer(self, tensor: Tensor) -> Call | None:

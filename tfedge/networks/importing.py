@@ -32,6 +32,8 @@ SCALINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 the last takes blue first.
 """
 
+SWAPPED = "blue first"
+
 _SAMPLES = 16
 _TRIED = 300
 _COLOURS = 3
@@ -43,7 +45,7 @@ class Doubt:
     """Another way to feed a network, with which it is right much more often.
 
     Attributes:
-      takes: A key of `SCALINGS`, or "red and blue swapped".
+      takes: A key of `SCALINGS`, or `SWAPPED`.
       accuracy: With it, from 0 to 1, on tune.
       now: As it is fed.
     """
@@ -52,13 +54,27 @@ class Doubt:
     accuracy: float
     now: float
 
+    @property
+    def swapped(self) -> bool:
+        """Whether it is the colours that are taken for one another."""
+        return self.takes == SWAPPED
 
-def taken_in(graph: Graph, answers: Answers, data: Data, takes: str, *, fold: bool) -> Prepared:
+
+def taken_in(
+    graph: Graph,
+    answers: Answers,
+    data: Data,
+    takes: str,
+    *,
+    fold: bool,
+    blue_first: bool = False,
+) -> Prepared:
     """Prepare a network for `data` and prove that it still answers the same.
 
     Args:
       graph: Is changed.
       answers: What the network answers as it came.
+      blue_first: Whether it takes blue, green, red, as one of "caffe" always does.
       takes: A key of `SCALINGS`; "data" for what the data is normalised to, or for pixels, if the
         network begins with layers that normalise them.
       fold: See `preparing.prepare`.
@@ -67,7 +83,7 @@ def taken_in(graph: Graph, answers: Answers, data: Data, takes: str, *, fold: bo
     if takes != "data":
         feed = _named(graph, data, takes)
     as_it_came = answers
-    if takes == "caffe":
+    if takes == "caffe" or blue_first:
         with_channels_reversed(graph)
 
         def answers(x: np.ndarray) -> np.ndarray:
@@ -101,8 +117,12 @@ def fed_by(file: Path, feed: Feed, samples: np.ndarray, classes: int) -> keras.M
     return prepared.model
 
 
-def doubt(model: keras.Model, feed: Feed, data: Data) -> Doubt | None:
-    """Try other ways to feed a network of pictures; return one that is clearly better."""
+def doubt(model: keras.Model, feed: Feed, data: Data, *, sure: bool = False) -> Doubt | None:
+    """Try other ways to feed a network of pictures; return one that is clearly better.
+
+    Args:
+      sure: Try no other scaling, because the network had its own inside.
+    """
     if data.kind != "image" or not len(data.tune.classes):
         return None
     chosen = np.sort(stratified(data.tune.classes, _TRIED))
@@ -111,10 +131,12 @@ def doubt(model: keras.Model, feed: Feed, data: Data) -> Doubt | None:
     trials = {
         name: Feed(*(_spread(end, channels) for end in ends))(pixels)
         for name, ends in SCALINGS.items()
-        if name != "caffe" and len(ends[0]) in (1, channels)
+        if name != "caffe" and len(ends[0]) in (1, channels) and not sure
     }
     if channels == _COLOURS:
-        trials["red and blue swapped"] = feed(pixels[..., ::-1])
+        trials[SWAPPED] = feed(pixels[..., ::-1])
+    if not trials:
+        return None
     now = _accuracy(model, feed(pixels), classes)
     found = {name: _accuracy(model, x, classes) for name, x in trials.items()}
     best = max(found, key=lambda name: found[name]["accuracy"])

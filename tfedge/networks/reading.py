@@ -21,6 +21,9 @@ from tfedge.networks.operators import Arguments, call_of
 FIX = "write it as a functional model, keras.Model(inputs, outputs), of Keras's own layers"
 
 
+_HALVES = ("float16", "bfloat16")
+
+
 class Dialect(Protocol):
     """How one Keras stores a model."""
 
@@ -81,6 +84,7 @@ class _Reader:
         self.calls: list[Call] = []
         self.layers: dict[int, list[Layer]] = {}
         self.names: set[str] = set()
+        self.half = False
         self.traced: dict[int, Any | None] = {}
 
     def graph(self, model: Any, shape: tuple[int, ...] | None) -> Graph:
@@ -94,6 +98,7 @@ class _Reader:
             flat = self.dialect.model([given], answer, model.name)
         inputs = [Tensor(tuple(tensor.shape)) for tensor in flat.inputs]
         graph = Graph(_safe(model.name), inputs, self.inlined(flat, inputs, ""), self.calls)
+        graph.half = self.half
         graph.drop_unread()
         return graph
 
@@ -127,6 +132,7 @@ class _Reader:
         if (inner := self.traced[id(layer)]) is not None:
             given = [item for item in tf.nest.flatten(arguments) if isinstance(item, Tensor)]
             return self.inlined(inner, given, f"{prefix}{_safe(layer.name)}_")
+        self.half |= str(getattr(layer, "compute_dtype", "")) in _HALVES
         if id(layer) not in self.layers:
             self.layers[id(layer)] = self.dialect.twin(layer, self.name(layer, prefix))
         for part in self.layers[id(layer)]:

@@ -98,7 +98,7 @@ def with_channels_reversed(graph: Graph) -> None:
     while waiting:
         for call in graph.readers(waiting.pop()):
             layer = call.layer
-            if call.is_a(_K.ZeroPadding2D):
+            if call.is_a(_K.ZeroPadding2D, *_AUGMENTING, *_SIZING) or _is_grey(call):
                 waiting.append(call.output)
             elif call.is_a(Affine):
                 layer.weights = [np.ascontiguousarray(end[::-1]) for end in layer.weights]
@@ -109,6 +109,14 @@ def with_channels_reversed(graph: Graph) -> None:
             else:
                 fix = 'swap the channels of the pictures instead, and write takes = "data"'
                 raise UserError(f"layer {layer}", "is no place to swap red and blue in", fix)
+
+
+def _is_grey(call: Call) -> bool:
+    """Whether a layer does the same to all colours."""
+    ends = (
+        [call.layer.config[key] for key in ("scale", "offset")] if call.is_a(_K.Rescaling) else []
+    )
+    return bool(ends) and all(np.size(end) == 1 for end in ends)
 
 
 Scaling = tuple[tuple[float, ...], tuple[float, ...]]

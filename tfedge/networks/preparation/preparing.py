@@ -23,6 +23,9 @@ from tfedge.networks.preparation import (
 LIMIT = 1e-4
 """The largest difference allowed, relative to the largest number that the network answers."""
 
+HALF_LIMIT = 3e-2
+"""The same from a network that computed in 16 bits to its rebuilding in float32; and no further."""
+
 
 @dataclass(frozen=True)
 class Feed:
@@ -47,6 +50,7 @@ class Prepared:
       steps: Each rewrite that did something, and how far the answers then were from those of the
         network that came in, relative to the largest of them.
       notes: What the user ought to know.
+      scaled_itself: Whether it began with layers that take pixels as they are.
       sizings: Resizing and cropping that the network began with, which is the board's work now.
     """
 
@@ -55,6 +59,7 @@ class Prepared:
     output: str = "softmax"
     steps: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    scaled_itself: bool = False
     sizings: list[inputs.Sizing] = field(default_factory=list)
 
 
@@ -98,7 +103,7 @@ class _Preparation:
         pixels = inputs.takes_pixels(graph)
         self.feed = Feed((0.0,) * channels, (1.0,) * channels) if pixels else feed
         self.ending: Callable[[np.ndarray], np.ndarray] = lambda x: x
-        self.made = Prepared(None, self.feed)
+        self.made = Prepared(None, self.feed, scaled_itself=pixels)
         self.answers = answers
         self.expected = np.empty(0)
 
@@ -107,6 +112,7 @@ class _Preparation:
         self._inputs()
         self._prove("rebuilt flat", done=True)
         graph, fold = self.graph, self.fold
+        self._prove("time distributed", done=bool(recurrence.at_once(graph)))
         self._prove("idle layers out", done=bool(activations.without_idle_layers(graph)))
         self._prove("activations as layers", done=self._activations())
         self._ending(classes)
@@ -124,6 +130,10 @@ class _Preparation:
         return self.made
 
     def _check_ends(self) -> None:
+        for call in self.graph.calls:
+            if call.is_a(keras.layers.Embedding):
+                fix = "give a network of pictures or of measured numbers"
+                raise UserError(f"layer {call.layer}", "takes whole numbers, such as words'", fix)
         for ends, word in ((self.graph.inputs, "inputs"), (self.graph.outputs, "outputs")):
             if len(ends) != 1:
                 fix = "give a network with one input and one output: a classifier"
@@ -134,8 +144,10 @@ class _Preparation:
         takes = self.graph.inputs[0].shape[1:]
         shape = self.samples.shape[1:]
         if _fits(takes, shape):
-            self.expected = self.answers(self.feed(self.samples))
+            self.expected = self.answers(self.feed(self.samples)).astype(np.float32)
             return
+        if len(takes) != len(shape):
+            raise UserError(self.where, f"takes {takes}, but the data is {shape}")
         own = (*(size or 32 for size in takes),)
         x = np.random.default_rng(0).uniform(0, 255, (4, *own)).astype(np.float32)
         difference = _difference(np.asarray(build(self.graph)(x, training=False)), self.answers(x))
@@ -192,10 +204,13 @@ class _Preparation:
         if not len(self.expected):
             self.expected = got
         self._judge(step, _difference(got, self.expected))
+        if self.graph.half:  # what float32 answers is what the passes must keep
+            self.graph.half, self.expected = False, got
+            self.made.notes.append("computed in 16 bits where it comes from, in float32 here")
 
     def _judge(self, step: str, difference: float) -> None:
         self.made.steps[step] = difference
-        if not difference <= LIMIT:
+        if not difference <= (HALF_LIMIT if self.graph.half else LIMIT):
             problem = f"answers otherwise after {step!r}: by {difference:.1e} of its largest answer"
             fix = "a layer of your own may compute otherwise when it is made again; else report it"
             raise UserError(self.where, problem, fix)

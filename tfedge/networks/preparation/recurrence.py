@@ -1,4 +1,4 @@
-"""Recurrent layers in a form that the converter quantises."""
+"""Layers along time in a form that the converter quantises."""
 
 from __future__ import annotations
 
@@ -23,4 +23,16 @@ def unrolled(graph: Graph) -> int:
             if steps is not None and steps <= _STEPS:
                 call.layer.config = {**config, "unroll": True}
                 done += 1
+    return done
+
+
+def at_once(graph: Graph) -> int:
+    """Take each Dense out of its TimeDistributed: on more axes it does the same to each step."""
+    done = 0
+    for call in graph.calls:
+        held = call.layer.config.get("layer") or {}
+        if call.is_a(keras.layers.TimeDistributed) and held.get("class_name") == "Dense":
+            call.layer.kind = keras.layers.Dense
+            call.layer.config = {**held["config"], "dtype": "float32"}
+            done += 1
     return done

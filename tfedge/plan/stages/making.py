@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tfedge.declarations import required, setting
 from tfedge.errors import UserError
@@ -13,6 +13,9 @@ from tfedge.plan.job import Job
 from tfedge.plan.refs import Ref
 from tfedge.plan.settings import File, Network, Options
 from tfedge.training.course import Course
+
+if TYPE_CHECKING:
+    from tfedge.networks.importing import Doubt
 
 PRECISION = setting(
     "float32",
@@ -67,6 +70,9 @@ class Import:
         " with layers for them), 0 to 1, -1 to 1, 0 to 255, or as Keras's preprocess_input does",
         choices=("data", "unit", "symmetric", "pixels", "imagenet", "caffe"),
     )
+    blue_first: bool = setting(
+        default=False, help="it takes blue, green, red, as networks from OpenCV's pictures do"
+    )
     batchnorm: str = setting(
         "fold",
         "fold it into the layers before it, or keep it for training to come",
@@ -94,19 +100,19 @@ class Import:
         else:
             file, shape = self.file or Path(), job.data.shape
             graph, answers = opened(file, shape, trust=self.trust, custom=custom)
-        fold = self.batchnorm == "fold"
-        prepared = taken_in(graph, answers, job.data, self.takes, fold=fold)
+        prepared = taken_in(
+            graph,
+            answers,
+            job.data,
+            self.takes,
+            fold=self.batchnorm == "fold",
+            blue_first=self.blue_first,
+        )
         about = About(prepared.feed.mean, prepared.feed.std, prepared.output)
         notes = [*prepared.notes]
-        if found := doubt(prepared.model, prepared.feed, job.data):
-            problem = (
-                f"answers {found.now:.1%} of tune inputs right as it is fed,"
-                f" and {found.accuracy:.1%} with {found.takes}"
-            )
-            if self.strict:
-                fix = f"write takes = {found.takes!r}, or strict = false to go on"
-                raise UserError("takes", problem, fix)
-            notes.append(problem)
+        found = doubt(prepared.model, prepared.feed, job.data, sure=prepared.scaled_itself)
+        if found:
+            notes.append(self._doubted(found))
         job.save(prepared.model, about)
         return (
             tune_figures(prepared.model, about.view(job.data))
@@ -114,6 +120,20 @@ class Import:
             | {"largest_difference": max(prepared.steps.values()), "rewrites": prepared.steps}
             | {"notes": notes}
         )
+
+    def _doubted(self, found: Doubt) -> str:
+        """Refuse a network that is right more often if it is fed otherwise, or say so."""
+        problem = (
+            f"answers {found.now:.1%} of tune inputs right as it is fed,"
+            f" and {found.accuracy:.1%} with {found.takes}"
+        )
+        if not self.strict:
+            return problem
+        wish = f'takes = "{found.takes}"'
+        if found.swapped:
+            turned = self.blue_first or self.takes == "caffe"
+            wish = "neither blue_first nor caffe" if turned else "blue_first = true"
+        raise UserError("takes", problem, f"write {wish}, or strict = false to go on")
 
 
 @dataclass(frozen=True)
