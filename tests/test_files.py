@@ -145,7 +145,7 @@ def test_a_class_from_elsewhere_is_not_imported(f, k2, tmp_path, monkeypatch):
         '"module": "' + name + '", "class_name": "ReLU"' for name in ("keras.layers", "sly_module")
     )
     edit(file, lambda text: text.replace(own, sly))
-    with pytest.raises(UserError, match=r"layer 're_lu.*' \(sly_module\.ReLU\) is not Keras's"):
+    with pytest.raises(UserError, match=r"layer 're_lu.*' \(ReLU\) is not Keras's"):
         f.opened(file, SHAPE)
     assert not (tmp_path / "ran").exists()
 

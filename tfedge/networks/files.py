@@ -145,7 +145,7 @@ def _refuse_strangers(file: Path, config: Any, custom: Mapping[str, Any]) -> Non
         module, kind = part.get("module", _OWN_MODULES[0]) or "", part["class_name"]
         given = {kind, part.get("registered_name")} & {*custom, *OWN}
         if module.split(".")[0] not in _OWN_MODULES and not given:
-            problem = f"layer {name!r} ({module and module + '.'}{kind}) is not Keras's own"
+            problem = f"layer {name!r} ({kind}) is not Keras's own"
             fix = f'name the file that defines it: custom = "layers.py:{kind}"'
             raise UserError(file, problem, fix)
 

@@ -24,7 +24,7 @@ from tensorflow_model_optimization.quantization import keras as quantization
 from tfedge.data.grid import on_grid
 from tfedge.errors import UserError, did_you_mean
 from tfedge.networks.backend import keras, refuse_nested
-from tfedge.networks.layers import Affine, HardSigmoid, HardSwish
+from tfedge.networks.layers import Affine, HardSigmoid, HardSwish, Operation
 from tfedge.networks.separable import depthwise_half, split_separable
 from tfedge.training.pruning import zeros
 
@@ -147,7 +147,20 @@ def _by_output(layer: keras.layers.Layer) -> bool:
     """Whether 8 bits of what a layer makes are all there is to learn, and tfmot has no rule."""
     if isinstance(layer, _LAYERS.Activation):
         return getattr(layer.activation, "__name__", "") not in _ACTIVATIONS_OF_TFMOT
-    return isinstance(layer, (*_MERGES, *_CURVES))
+    return isinstance(layer, (*_MERGES, *_CURVES)) or _multiplies(layer)
+
+
+def _multiplies(layer: keras.layers.Layer) -> bool:
+    """Whether a layer may hold a product of matrices without a rule of tfmot's.
+
+    Where the converter knows what range such a product reads and not what it makes, it writes an
+    operator that is half in int8 and does not run (TensorFlow 2.21, for tensors of rank 3 and 4).
+    """
+    if isinstance(layer, Operation):
+        return layer.function in ("linalg.matmul", "matmul", "einsum", "tensordot")
+    own = not type(layer).__module__.startswith(("tf_keras.", "tfedge.", "tensorflow_model_"))
+    ends = (layer.input, layer.output)
+    return own and not any(isinstance(end, (list, tuple, dict)) for end in ends)
 
 
 def _takes_batchnorm(before: Any) -> bool:
