@@ -302,3 +302,20 @@ def test_a_network_of_1d_convolutions_is_int8_throughout(q, c):
     found = facts(c.to_int8(aware, samples, (-4.0, 4.0)), "x")
     assert found.float_tensors == ()
     assert found.inputs[0].scales == (pytest.approx(8 / 254, rel=1e-5),)
+
+
+@pytest.mark.parametrize("kind", ["AveragePooling2D", "UpSampling2D"])
+def test_a_layer_that_keeps_its_inputs_scale_is_int8_after_training(q, c, kind):
+    layers = q.keras.layers
+    q.keras.backend.clear_session()
+    q.keras.utils.set_random_seed(0)
+    given = q.keras.Input((8, 8, 2))
+    start = layers.Conv2D(4, 3, padding="same")(given)
+    x = getattr(layers, kind)(2)(start)
+    x = layers.Conv2D(4, 3)(x)
+    model = q.keras.Model(given, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    aware = q.quantization_aware(model, inputs(), (0.0, 1.0))
+    loss = q.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    aware.compile(q.keras.optimizers.SGD(0.5), loss)
+    aware.fit(inputs(), np.arange(len(inputs())) % 4, epochs=3, verbose=0)
+    assert facts(c.to_int8(aware, inputs(), (0.0, 1.0)), "x").float_tensors == ()

@@ -35,6 +35,9 @@ _LAYERS = keras.layers
 _SPLIT = (_LAYERS.SeparableConv2D,)
 _MERGES = (_LAYERS.Multiply, _LAYERS.Subtract, _LAYERS.Maximum, _LAYERS.Minimum, _LAYERS.Average)
 _CURVES = (_LAYERS.ELU, _LAYERS.Softmax, HardSigmoid, HardSwish, Affine)
+# TFLite's kernels of these write on the scale that they read, and the converter refuses two; tfmot
+# gives the output a range of its own, which training moves away from the input's.
+_SAME_SCALE = (_LAYERS.AveragePooling1D, _LAYERS.AveragePooling2D, _LAYERS.UpSampling2D)
 _ACTIVATIONS_OF_TFMOT = ("linear", "relu", "swish", "gelu", "softmax", "sigmoid", "tanh")
 _BEFORE_BATCHNORM = (_LAYERS.Conv2D, _LAYERS.DepthwiseConv2D, _LAYERS.Dense, *_SPLIT)
 
@@ -76,6 +79,9 @@ def quantization_aware(
             return layer
         if _by_output(layer):
             config = default_8bit_quantize_configs.Default8BitOutputQuantizeConfig()
+            return quantization.quantize_annotate_layer(layer, config)
+        if isinstance(layer, _SAME_SCALE):
+            config = default_8bit_quantize_configs.NoOpQuantizeConfig()
             return quantization.quantize_annotate_layer(layer, config)
         return quantization.quantize_annotate_layer(layer)
 
