@@ -6,8 +6,9 @@ every activation passes a fake quantisation in the forward pass, and gradients g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -74,21 +75,10 @@ def quantization_aware(
         fix = "convert it without: conversion makes it int8 all the same"
         raise UserError(f"network {model.name!r}", "has no layer left to train in 8 bits", fix)
 
-    def annotated(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if layer.name in left or isinstance(layer, _LAYERS.InputLayer):
-            return layer
-        if _by_output(layer):
-            config = default_8bit_quantize_configs.Default8BitOutputQuantizeConfig()
-            return quantization.quantize_annotate_layer(layer, config)
-        if isinstance(layer, _SAME_SCALE):
-            config = default_8bit_quantize_configs.NoOpQuantizeConfig()
-            return quantization.quantize_annotate_layer(layer, config)
-        return quantization.quantize_annotate_layer(layer)
-
     scheme: tuple[object, ...] = ()
     if any(share > SPARSE for share in zeros(model).values()):
         scheme = (combine.Default8BitPrunePreserveQuantizeScheme(),)
-    marked = keras.models.clone_model(twin, clone_function=annotated)
+    marked = keras.models.clone_model(twin, clone_function=partial(_annotated, left=left))
     own = {type(layer).__name__: type(layer) for layer in model.layers}
     own |= {keras.saving.get_registered_name(kind): kind for kind in own.values()}
     with quantization.quantize_scope(own):
@@ -96,6 +86,18 @@ def quantization_aware(
     _fix_input(aware, limits)
     _start_ranges(aware, model, samples)
     return aware
+
+
+def _annotated(layer: keras.layers.Layer, left: Collection[str]) -> keras.layers.Layer:
+    """Mark a layer for tfmot with what is quantised of it; those in `left` stay as they are."""
+    if layer.name in left or isinstance(layer, _LAYERS.InputLayer):
+        return layer
+    config = None
+    if _by_output(layer):
+        config = default_8bit_quantize_configs.Default8BitOutputQuantizeConfig()
+    elif isinstance(layer, _SAME_SCALE):
+        config = default_8bit_quantize_configs.NoOpQuantizeConfig()
+    return quantization.quantize_annotate_layer(layer, config)
 
 
 def left_alone(model: keras.Model, leave: Sequence[str] = ()) -> dict[str, str]:
