@@ -230,4 +230,8 @@ def test_a_layer_of_the_users_own_goes_all_the_way_also_when_the_network_was_kep
     assert first.returncode == 0, first.stderr
     again = tfedge("build", file, "--build-dir", project / "b", *short, "--set=aware.epochs=1")
     assert again.returncode == 0, again.stderr
-    assert "aware: scale trained in float: tfmot has no rule for Scale" in again.stdout
+    said = "aware: scale trained with outputs in 8 bits and weights in float: tfmot has no rule for"
+    assert said in again.stdout
+    report = json.loads((project / "b/stripes/report.json").read_text())
+    (aware,) = (stage for stage in report["stages"] if stage["name"] == "aware")
+    assert (aware["by_output"], aware["left_in_float"]) == ({"scale": "Scale"}, {})

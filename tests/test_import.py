@@ -248,6 +248,9 @@ def test_a_file_of_keras_3_with_a_layer_of_a_twin_becomes_int8(build):
     keras3(build, "Mixed")
     report = whole(build, FILE + 'custom = "mine.py:Mixed"')
     assert report["aware"]["left_in_float"] == {}
+    assert report["aware"]["by_output"] == {"conv_hard_silu": "HardSwish", "mine": "MixedTwin"}
+    (note,) = report["aware"]["notes"]
+    assert note.startswith("mine trained with outputs in 8 bits and weights in float")
 
 
 def test_a_network_fed_otherwise_than_it_was_trained_is_noticed(build):

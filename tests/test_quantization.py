@@ -134,6 +134,13 @@ def test_what_tfmot_cannot_train_is_named_and_is_int8_in_the_file_all_the_same(q
     assert found.float_tensors == ()
 
 
+def test_what_is_trained_with_8_bits_of_its_output_alone_is_named(q):
+    layers = q.keras.layers
+    model = network(q, lambda x: layers.Multiply(name="square")([x, layers.ELU(name="curve")(x)]))
+    assert q.by_output(model) == {"square": "Multiply", "curve": "ELU"}
+    assert q.by_output(model, ["curve"]) == {"square": "Multiply"}
+
+
 def test_a_layer_may_be_left_by_name(q):
     assert q.left_alone(network(q), ["sec*"]) == {"second": "named in leave"}
     with pytest.raises(UserError, match="no layer matches 'sceond'\n  did you mean 'second'"):

@@ -126,6 +126,20 @@ def left_alone(model: keras.Model, leave: Sequence[str] = ()) -> dict[str, str]:
     return left
 
 
+def by_output(model: keras.Model, leave: Sequence[str] = ()) -> dict[str, str]:
+    """Name the layers of which training sees 8 bits of what they make, and no more; with the class.
+
+    tfmot has no rule for them.  Weights that they have are quantised by the converter afterwards.
+    """
+    left = left_alone(model, leave)
+    seen = [layer for layer in model.layers if not isinstance(layer, _LAYERS.InputLayer)]
+    return {
+        layer.name: type(layer).__name__
+        for layer in seen
+        if layer.name not in left and _by_output(layer)
+    }
+
+
 def float_twin(aware: keras.Model, model: keras.Model) -> keras.Model:
     """Return a twin of the float `model` with the weights that `aware`, made of it, has learned."""
     twin = keras.models.clone_model(model)

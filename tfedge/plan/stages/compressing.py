@@ -121,7 +121,12 @@ class Qat:
         from tfedge.data.sampling import calibration
         from tfedge.training.fitting import fit, tune_figures
         from tfedge.training.pruning import sparsity_of
-        from tfedge.training.quantization import float_twin, left_alone, quantization_aware
+        from tfedge.training.quantization import (
+            by_output,
+            float_twin,
+            left_alone,
+            quantization_aware,
+        )
 
         network = job.load("of")
         session = job.session()
@@ -130,18 +135,28 @@ class Qat:
         history = fit(aware, self.course, session)
         job.save(aware)
         learned = float_twin(aware, network)
-        left = left_alone(network, self.leave)
+        left, partly = left_alone(network, self.leave), by_output(network, self.leave)
         return (
             tune_figures(aware, job.data)
             | job.network_figures(learned)
-            | {"sparsity": sparsity_of(learned), "left_in_float": left}
+            | {"sparsity": sparsity_of(learned), "left_in_float": left, "by_output": partly}
             | {"epochs": len(history), "history": history}
-            | {"notes": _said(left)}
+            | {"notes": [*_left(left), *_partly(partly, network)]}
         )
 
 
-def _said(left: dict[str, str]) -> list[str]:
+def _left(left: dict[str, str]) -> list[str]:
     """Say which layers were trained in float, a line a reason."""
     reasons = dict.fromkeys(left.values())
     names = {why: [name for name, reason in left.items() if reason == why] for why in reasons}
     return [f"{', '.join(names[why])} trained in float: {why}" for why in reasons]
+
+
+def _partly(found: dict[str, str], network: Any) -> list[str]:
+    """Say which layers were trained with their weights in float, a line a class."""
+    kinds: dict[str, list[str]] = {}
+    for name, kind in found.items():
+        if network.get_layer(name).weights:
+            kinds.setdefault(kind, []).append(name)
+    how = "trained with outputs in 8 bits and weights in float: tfmot has no rule for"
+    return [f"{', '.join(names)} {how} {kind}" for kind, names in kinds.items()]
