@@ -11,6 +11,7 @@ ROOMS = [
     {"data"},
     {"networks"},
     {"training", "tflite"},
+    {"boards"},
     {"report"},
     {"plan"},
     {"cli"},

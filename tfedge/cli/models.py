@@ -1,0 +1,115 @@
+"""Commands about a .tflite file: measure it, compare it, look into it, give it its card back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from tfedge import progress
+from tfedge.cli.options import BUILD_DIR, JSON, PATH, SET, read
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.option(
+    "--data", required=True, type=PATH, help="Folder of photos by class, .npz, or pipeline file."
+)
+@SET
+@BUILD_DIR
+@JSON
+def evaluate(
+    model: Path, data: Path, changes: tuple[str, ...], build_dir: Path, *, as_json: bool
+) -> None:
+    """Measure MODEL.tflite on data, by the board's own script.
+
+    Of a pipeline file the test split is taken; of a folder or an .npz its test part if it has one,
+    else everything, be it what the model was trained on.
+    """
+    from tfedge.plan import measuring
+    from tfedge.report import ladder
+
+    test = measuring.evaluate(
+        model, data, progress.terminal(), changes=changes, build_dir=build_dir
+    )
+    click.echo(json.dumps(test, indent=1) if as_json else ladder.evaluation(test))
+
+
+@click.command()
+@click.argument("float_", metavar="FLOAT", type=PATH)
+@click.argument("int8", type=PATH)
+@click.option(
+    "--data", required=True, type=PATH, help="Folder of photos by class, .npz, or pipeline file."
+)
+@click.option(
+    "--count",
+    default=32,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Inputs that the layers are compared on.",
+)
+@click.option("--plot", type=PATH, metavar="FILE.svg", help="Draw the layers into this file.")
+@SET
+@BUILD_DIR
+@JSON
+def compare(  # noqa: PLR0913 - click hands over an argument for every option
+    float_: Path,
+    int8: Path,
+    data: Path,
+    count: int,
+    plot: Path | None,
+    *,
+    changes: tuple[str, ...],
+    build_dir: Path,
+    as_json: bool,
+) -> None:
+    """Say in which layers INT8.tflite lost what the FLOAT network knew, the worst first.
+
+    FLOAT is the same network before it was quantised: a .tflite in float32, the Keras file that was
+    imported, or the model.h5 beside INT8 in its build folder.
+    """
+    from tfedge import paths
+    from tfedge.plan import comparing
+    from tfedge.report import comparison
+
+    found = comparing.compare(
+        (float_, int8),
+        data,
+        progress.terminal(),
+        count=count,
+        changes=changes,
+        build_dir=build_dir,
+    )
+    if plot:
+        paths.replace(plot, comparison.plot(found))
+    click.echo(json.dumps(found, indent=1) if as_json else comparison.table(found))
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@JSON
+def inspect(model: Path, *, as_json: bool) -> None:
+    """Say what is in MODEL.tflite: card, operators with versions, tensors, bytes, MACs, zeros."""
+    from tfedge.tflite import inspection
+
+    content = read(model)
+    if as_json:
+        click.echo(json.dumps(inspection.as_json(content, model), indent=1))
+    else:
+        click.echo(inspection.describe(content, model))
+
+
+@click.command()
+@click.argument("model", type=PATH)
+@click.option(
+    "--from", "original", required=True, type=PATH, help="The .tflite that still has its card."
+)
+def attach(model: Path, original: Path) -> None:
+    """Put the card of another file into MODEL, which lost its own (edgetpu_compiler drops it)."""
+    from tfedge import paths
+    from tfedge.tflite import card
+
+    content = card.transplant(read(model), read(original), model, original)
+    paths.replace(model, content)
+    click.echo(f"{model}: has the card of {original}")

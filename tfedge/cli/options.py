@@ -1,0 +1,30 @@
+"""Options that several commands take, and files that they read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tfedge.errors import UserError
+
+PATH = click.Path(path_type=Path)
+BUILD_DIR = click.option(
+    "--build-dir", type=PATH, default="build", show_default=True, help="Folder for all results."
+)
+SET = click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="STAGE.SETTING=VALUE",
+    help="Take this in place of what the file says; may be repeated.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def read(file: Path) -> bytes:
+    """Return a file's bytes."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(file, error.strerror or str(error)) from None

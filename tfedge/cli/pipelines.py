@@ -1,0 +1,109 @@
+"""Commands about a pipeline: start one, plan it, build it, report what it made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from tfedge import progress
+from tfedge.cli.options import BUILD_DIR, JSON, PATH, SET
+from tfedge.errors import UserError
+
+
+@click.command()
+@click.argument("file", type=PATH)
+@click.option("--until", default="", metavar="STAGE", help="Stop after this stage.")
+@click.option("--fresh", is_flag=True, help="Run every stage again, finished or not.")
+@SET
+@BUILD_DIR
+@JSON
+def build(
+    file: Path,
+    until: str,
+    *,
+    fresh: bool,
+    changes: tuple[str, ...],
+    build_dir: Path,
+    as_json: bool,
+) -> None:
+    """Run the stages of a pipeline FILE that are not built yet or have changed.
+
+    A stopped build goes on where it was: finished stages are kept, and a training goes on after
+    its last epoch.
+    """
+    from tfedge.plan import pipeline
+    from tfedge.report import ladder
+
+    loaded = pipeline.load(file, changes)
+    pipeline.build(loaded, build_dir, progress.terminal(), until=until, fresh=fresh)
+    result = pipeline.result(loaded, build_dir)
+    report = json.loads(result.with_name("report.json").read_text("utf-8"))
+    click.echo(json.dumps(report, indent=1) if as_json else ladder.table(report))
+    if result.is_file() and not as_json:
+        click.echo(f"\n{result}")
+
+
+@click.command()
+@click.argument("file", type=PATH)
+@SET
+@BUILD_DIR
+@JSON
+def plan(file: Path, changes: tuple[str, ...], build_dir: Path, *, as_json: bool) -> None:
+    """Say what a build of FILE would run, and why."""
+    from tfedge.plan import pipeline
+
+    for step in pipeline.plan(pipeline.load(file, changes), build_dir):
+        if as_json:
+            row = {"stage": step.name, "run": bool(step.why), "why": step.why, "key": step.key}
+            click.echo(json.dumps(row | {"folder": str(step.folder)}))
+        else:
+            click.echo(
+                f"{step.name:12} {'run ' if step.why else 'keep'}  {step.why or step.folder}"
+            )
+
+
+@click.command()
+@click.argument("names", nargs=-1)
+@JSON
+def stages(names: tuple[str, ...], *, as_json: bool) -> None:
+    """Print the manual: what a pipeline's tables may hold (of NAMES only, if given)."""
+    from tfedge.errors import did_you_mean
+    from tfedge.plan.manual import entries
+    from tfedge.report import manual
+
+    known = entries()
+    for name in names:
+        if name not in known:
+            raise UserError("stages", f"there is no {name!r}", did_you_mean(name, known))
+    chosen = {name: known[name] for name in names or known}
+    click.echo(json.dumps(manual.as_json(chosen), indent=1) if as_json else manual.text(chosen))
+
+
+@click.command()
+@click.argument("folder", type=PATH)
+@click.option("--photos", default="photos", show_default=True, help="Folder with a folder a class.")
+def new(folder: Path, photos: str) -> None:
+    """Make FOLDER with a commented pipeline for your own photos, and a README that explains it."""
+    from tfedge.plan import starting
+
+    for line in starting.start(folder, photos):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("file", type=PATH)
+@SET
+@BUILD_DIR
+@JSON
+def report(file: Path, changes: tuple[str, ...], build_dir: Path, *, as_json: bool) -> None:
+    """Print the ladder of FILE's finished stages: accuracy, bytes, MACs, seconds."""
+    from tfedge.plan import pipeline
+    from tfedge.report import ladder
+
+    found = pipeline.report(pipeline.load(file, changes), build_dir)
+    if not found["stages"]:
+        fix = f"run: tfedge build {file}; and what was built with --set is reported with it"
+        raise UserError(file, "no stage of these settings is built yet", fix)
+    click.echo(json.dumps(found, indent=1) if as_json else ladder.table(found))
