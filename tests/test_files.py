@@ -153,13 +153,20 @@ def test_a_class_from_elsewhere_is_not_imported(f, k2, tmp_path, monkeypatch):
 def edit(file, change):
     """Change the config in a .keras file."""
     with zipfile.ZipFile(file) as archive:
+        before = archive.read("config.json").decode()
+    assert change(before) != before
+    rewrite(file, {"config.json": change(before)})
+
+
+def rewrite(file, changed):
+    """Put other parts into a .keras file; None takes one out."""
+    with zipfile.ZipFile(file) as archive:
         content = {name: archive.read(name) for name in archive.namelist()}
-    before = content["config.json"]
-    content["config.json"] = change(before.decode()).encode()
-    assert content["config.json"] != before
+    assert set(changed) <= set(content)
     with zipfile.ZipFile(file, "w") as archive:
-        for name, part in content.items():
-            archive.writestr(name, part)
+        for name, part in {**content, **changed}.items():
+            if part is not None:
+                archive.writestr(name, part)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -190,9 +197,9 @@ def test_a_function_that_the_file_only_names_is_asked_for(f, k3, tmp_path):
 
     model = network(k3, k3.layers.Lambda(mine))
     model.save(tmp_path / "n.keras")
-    with pytest.raises(UserError, match="Could not locate function 'mine'") as caught:
+    with pytest.raises(UserError, match="calls a function 'mine'") as caught:
         f.opened(tmp_path / "n.keras", SHAPE, trust=True)
-    assert 'custom = "layers.py:my_function"' in str(caught.value)
+    assert 'custom = "layers.py:mine"' in str(caught.value)
     same(f, tmp_path / "n.keras", model, trust=True, custom={"mine": mine})
 
 
@@ -302,10 +309,46 @@ def test_a_file_that_is_no_model_is_refused(f, tmp_path, name, content):
     assert "give a .keras or .h5 file, or a SavedModel folder" in str(caught.value)
 
 
-def test_a_zip_of_something_else_is_refused(f, tmp_path):
-    with zipfile.ZipFile(tmp_path / "n.keras", "w") as archive:
-        archive.writestr("metadata.json", json.dumps({"who": "me"}))
-    with pytest.raises(UserError, match="holds weights and no network"):
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("n.keras", {"metadata.json": '{"who": "me"}'}),
+        ("n.keras", {"a.txt": "x"}),
+        ("n.npz", {"x.npy": "x"}),
+        ("n.tflite", {"card.json": "{}"}),
+        ("n.keras", {"metadata.json": "{}", "config.json": "{}"}),
+        ("n.keras", {"metadata.json": "{}", "config.json": "[]"}),
+    ],
+)
+def test_a_zip_of_something_else_is_refused(f, tmp_path, name, content):
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        for inside, text in content.items():
+            archive.writestr(inside, text)
+    with pytest.raises(UserError, match="is no Keras model") as caught:
+        f.opened(tmp_path / name, SHAPE)
+    assert "give a .keras or .h5 file" in str(caught.value)
+
+
+def test_a_keras_file_of_another_name_is_to_be_renamed(f, k3, tmp_path):
+    network(k3).save(tmp_path / "n.keras")
+    (tmp_path / "n.keras").rename(tmp_path / "n.zip")
+    with pytest.raises(UserError, match=r"rename it to end in \.keras"):
+        f.opened(tmp_path / "n.zip", SHAPE)
+
+
+def test_a_network_without_its_weights_is_refused(f, k3, tmp_path):
+    network(k3).save(tmp_path / "n.keras")
+    rewrite(tmp_path / "n.keras", {"model.weights.h5": None})
+    with pytest.raises(UserError, match="holds a network without its weights") as caught:
+        f.opened(tmp_path / "n.keras", SHAPE)
+    assert "model.save(" in str(caught.value)
+
+
+@pytest.mark.parametrize("version", ["abc", "", None, "v3"])
+def test_a_version_that_is_no_number_is_refused(f, k3, tmp_path, version):
+    network(k3).save(tmp_path / "n.keras")
+    rewrite(tmp_path / "n.keras", {"metadata.json": json.dumps({"keras_version": version})})
+    with pytest.raises(UserError, match="which is no version"):
         f.opened(tmp_path / "n.keras", SHAPE)
 
 

@@ -6,7 +6,7 @@ import json
 import pickle
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from tfedge.networks.graph import Graph
 from tfedge.networks.keras2 import Keras2
 from tfedge.networks.layers import OWN
 from tfedge.networks.reading import read
+from tfedge.networks.safety import refuse_code, refuse_strangers
+from tfedge.networks.saved_model import config_of, model_of
 
-TRUST = (
-    "if you trust whoever made the file, write trust = true; or replace the layer by Keras's own"
-)
 _DAMAGED = (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError, pickle.UnpicklingError)
 _FIRST_OF_KERAS3 = 3
+_CONFIG, _METADATA = "config.json", "metadata.json"
 
 Answers = Callable[[np.ndarray], np.ndarray]
 
@@ -56,10 +56,7 @@ def opened(
     if not file.exists():
         raise UserError(file, "No such file or directory")
     own = dict(custom or {})
-    is_keras3, config = _inside(file)
-    if not trust:
-        _refuse_code(file, config)
-    _refuse_strangers(file, config, own)
+    is_keras3 = looked_through(file, trust=trust, custom=own)
     try:
         # Keras's own safe mode is a second lock on the same door.
         options = {"safe_mode": False} if trust else {}
@@ -68,9 +65,19 @@ def opened(
         raise error.within(str(file)) from error.__cause__
 
 
-def is_keras3(file: Path) -> bool:
-    """Whether Keras 3 wrote a model file."""
-    return _inside(file)[0]
+def looked_through(
+    file: Path, *, trust: bool = False, custom: Mapping[str, Any] | None = None
+) -> bool:
+    """Refuse a file that would run code, or needs what is not given, before anything of it runs.
+
+    Returns:
+      Whether Keras 3 wrote it.
+    """
+    is_keras3, config = _inside(file)
+    if not trust:
+        refuse_code(file, config)
+    refuse_strangers(file, config, custom or {})
+    return is_keras3
 
 
 def made_by(model: Any, shape: tuple[int, ...]) -> tuple[Graph, Answers]:
@@ -90,83 +97,58 @@ def made_by(model: Any, shape: tuple[int, ...]) -> tuple[Graph, Answers]:
 def _inside(file: Path) -> tuple[bool, Any]:
     """Return whether Keras 3 wrote a file, and its config as JSON values."""
     if file.is_dir():
-        return False, _saved_model(file)
+        return False, config_of(file)
     try:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                version = json.loads(archive.read("metadata.json"))["keras_version"]
-                config = json.loads(archive.read("config.json"))
-        else:
-            with h5py.File(file) as store:
-                version = store.attrs.get("keras_version", "2")
-                config = json.loads(store.attrs["model_config"])
-    except KeyError as error:
-        problem = "holds weights and no network"
-        fix = "save the whole model: model.save(…), not save_weights"
-        raise UserError(file, problem, fix) from error
+        version, config = (_of_zip if _is_zip(file) else _of_h5)(file)
     except _DAMAGED as error:
         fix = "give a .keras or .h5 file, or a SavedModel folder, that Keras has saved"
+        if not _is_zip(file) and zipfile.is_zipfile(file) and _CONFIG in _names(file):
+            fix = "rename it to end in .keras, if model.save wrote it: Keras reads no other name"
         raise UserError(file, f"is no Keras model, or is damaged ({error})", fix) from error
+    config.pop("compile_config", None)  # how it was trained, which is not read
     version = version.decode() if isinstance(version, bytes) else str(version)
-    return int(version.split(".")[0]) >= _FIRST_OF_KERAS3, config
+    major = version.split(".")[0]
+    if not major.isdecimal():
+        fix = "save it anew with model.save"
+        raise UserError(file, f"says that Keras {version!r} wrote it, which is no version", fix)
+    return int(major) >= _FIRST_OF_KERAS3, config
 
 
-def _saved_model(folder: Path) -> Any:
-    """Return what a SavedModel folder says of its layers."""
-    if not (folder / "saved_model.pb").is_file():
-        fix = "give a .keras or .h5 file, or the folder that model.save wrote"
-        raise UserError(folder, "is no SavedModel", fix)
-    notes = folder / "keras_metadata.pb"
-    if not notes.is_file():
-        problem = "is a SavedModel without a Keras model in it, as model.export writes it"
-        raise UserError(folder, problem, 'save the model as a file: model.save("model.keras")')
-    text = notes.read_bytes().decode("utf-8", "replace")
-    found, decoder, start = [], json.JSONDecoder(), text.find('{"')
-    while start >= 0:
-        try:
-            value, end = decoder.raw_decode(text, start)
-            found.append(value)
-        except json.JSONDecodeError:
-            end = start + 1
-        start = text.find('{"', end)
-    return found
+def _names(file: Path) -> list[str]:
+    with zipfile.ZipFile(file) as archive:
+        return archive.namelist()
 
 
-def _refuse_code(file: Path, config: Any) -> None:
-    for name, part in _parts(config, ""):
-        if (kind := part["class_name"]) in _CODE:
-            problem = f"layer {name!r} ({kind}) holds code, which could do anything"
-            raise UserError(file, problem, TRUST)
+def _of_zip(file: Path) -> tuple[Any, dict[str, Any]]:
+    """Return version and config of a .keras file."""
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        if missing := {_CONFIG, _METADATA} - {*names}:
+            raise ValueError(f"a zip without {min(missing)}")
+        told, config = (json.loads(archive.read(name)) for name in (_METADATA, _CONFIG))
+    if not (isinstance(told, dict) and isinstance(config, dict) and "class_name" in config):
+        raise ValueError(f"its {_CONFIG} names no class")
+    if not any(name.startswith("model.weights") for name in names):
+        fix = "save the whole model: model.save(…)"
+        raise UserError(file, "holds a network without its weights", fix)
+    return told.get("keras_version"), config
 
 
-def _refuse_strangers(file: Path, config: Any, custom: Mapping[str, Any]) -> None:
-    """Refuse classes that are neither Keras's nor given; tf_keras would import their modules."""
-    for name, part in _parts(config, ""):
-        module, kind = part.get("module", _OWN_MODULES[0]) or "", part["class_name"]
-        given = {kind, part.get("registered_name")} & {*custom, *OWN}
-        if module.split(".")[0] not in _OWN_MODULES and not given:
-            problem = f"layer {name!r} ({kind}) is not Keras's own"
-            fix = f'name the file that defines it: custom = "layers.py:{kind}"'
-            raise UserError(file, problem, fix)
+def _of_h5(file: Path) -> tuple[Any, dict[str, Any]]:
+    """Return version and config of an HDF5 file."""
+    with h5py.File(file) as store:
+        if "model_config" not in store.attrs:
+            fix = "save the whole model: model.save(…), not save_weights"
+            raise UserError(file, "holds weights and no network", fix)
+        config = json.loads(store.attrs["model_config"])
+        if not isinstance(config, dict) or "class_name" not in config:
+            raise ValueError("its model_config names no class")
+        return store.attrs.get("keras_version", "2"), config
 
 
-_CODE = ("Lambda", "__lambda__", "function_type", "TFSMLayer")
-_OWN_MODULES = ("keras", "tf_keras", "tensorflow_model_optimization", "builtins")
-
-
-def _parts(config: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield what in a config would become an object, with the name of the layer that it is in."""
-    if isinstance(config, dict):
-        inner = config.get("config")
-        if isinstance(inner, dict):
-            name = str(inner.get("name", name))
-        if isinstance(config.get("class_name"), str):
-            yield name, config
-        for value in config.values():
-            yield from _parts(value, name)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _parts(value, name)
+def _is_zip(file: Path) -> bool:
+    """Whether Keras would read a file as .keras; what it holds else is not what Keras will see."""
+    return file.suffix == ".keras" and zipfile.is_zipfile(file)
 
 
 def _with_keras2(
@@ -178,8 +160,13 @@ def _with_keras2(
         sparsity.prune_scope(),
     ):
         try:
-            options = options if zipfile.is_zipfile(file) else {}
-            model = keras.models.load_model(file, compile=False, **options)
+            if file.is_dir():
+                model = model_of(file, config_of(file), shape, custom, trust=bool(options))
+            else:
+                options = options if _is_zip(file) else {}
+                model = keras.models.load_model(file, compile=False, **options)
+        except UserError:
+            raise
         except Exception as error:
             raise _unread(file, error) from error
         model = _without_wrappers(model, file)

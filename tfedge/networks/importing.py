@@ -13,7 +13,7 @@ from tfedge.data.sampling import stratified
 from tfedge.errors import UserError
 from tfedge.figures import accuracy_figures
 from tfedge.networks.backend import keras
-from tfedge.networks.files import Answers, is_keras3, opened
+from tfedge.networks.files import Answers, looked_through, opened
 from tfedge.networks.graph import Graph
 from tfedge.networks.preparation.inputs import Sizing, takes_pixels, with_channels_reversed
 from tfedge.networks.preparation.preparing import Feed, Prepared, prepare
@@ -104,7 +104,7 @@ def fed_by(file: Path, feed: Feed, samples: np.ndarray, classes: int) -> keras.M
     Raises:
       UserError: The file cannot be read, or its network is fed otherwise.
     """
-    if not is_keras3(file):
+    if not looked_through(file):
         model = load_model(file)
         if any(type(layer).__name__.startswith("Quantize") for layer in model.layers):
             return model  # of tfedge's qat stage, and no other

@@ -49,6 +49,14 @@ def call_of(function: str, name: str, arguments: Arguments, outputs: Sequence[Te
     return _operation(word, name, positional, named, outputs)
 
 
+def is_known(function: str) -> bool:
+    """Whether ``tf.<function>`` is a function that does nothing but compute."""
+    word = _SYNONYMS.get(function, function)
+    if any(part.startswith("_") for part in word.split(".")):
+        return False
+    return word.split(".")[0] in _MODULES or word in {*_NAMES, *_BY_NAME, "clip"}
+
+
 Made = tuple[type, dict[str, Any], list[np.ndarray], list[Tensor]]
 
 
@@ -228,7 +236,7 @@ def _operation(
 ) -> Call:
     """Say a function as it is; one that does anything but compute is refused."""
     word = {"clip": "clip_by_value", "reduce_mean": "math.reduce_mean"}.get(word, word)
-    if word.split(".")[0] not in _MODULES and word not in _NAMES:
+    if not is_known(word):
         fix = "write it with layers of Keras's, or as a layer of your own and name it in custom"
         raise UserError(f"layer {name!r}", f"is a call of tf.{word}, which is not known here", fix)
     tensors: list[Tensor] = []
