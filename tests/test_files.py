@@ -1,15 +1,13 @@
-import json
 import zipfile
 
 import numpy as np
 import pytest
 from random_weights import difference, randomise
+from small_networks import SHAPE, network, rewrite
 
 from tfedge.errors import UserError
 
 pytestmark = pytest.mark.slow
-
-SHAPE = (8, 8, 3)
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +27,6 @@ def k3():
     import keras
 
     return keras
-
-
-def network(k, *middle):
-    """Return a small network of either Keras, with random weights."""
-    layers = k.layers
-    x = given = k.Input(SHAPE)
-    x = layers.BatchNormalization()(layers.Conv2D(6, 3, use_bias=False, name="conv")(x))
-    for layer in (layers.ReLU(), *middle, layers.GlobalAveragePooling2D()):
-        x = layer(x)
-    return randomise(k.Model(given, layers.Dense(4, activation="softmax", name="answer")(x)))
 
 
 def subclassed(k):
@@ -158,17 +146,6 @@ def edit(file, change):
     rewrite(file, {"config.json": change(before)})
 
 
-def rewrite(file, changed):
-    """Put other parts into a .keras file; None takes one out."""
-    with zipfile.ZipFile(file) as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
-    assert set(changed) <= set(content)
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, part in {**content, **changed}.items():
-            if part is not None:
-                archive.writestr(name, part)
-
-
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_layer_of_the_users_own_is_read_with_custom_and_refused_without(f, k2, tmp_path):
     class Mixed(k2.layers.Layer):
@@ -271,95 +248,20 @@ def test_an_exported_saved_model_is_refused_with_what_to_save(f, request, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["k2", "k3"])
-def test_weights_alone_are_refused_with_what_to_save(f, request, tmp_path, name):
-    file = tmp_path / "n.weights.h5"
-    network(request.getfixturevalue(name)).save_weights(file)
-    with pytest.raises(UserError) as caught:
-        f.opened(file, SHAPE)
-    assert f"{file}: holds weights and no network" in str(caught.value)
-    assert "model.save(" in str(caught.value)
+@pytest.mark.parametrize("named", [False, True])
+def test_the_one_answer_of_a_dictionary_is_taken(f, request, tmp_path, name, named):
+    k = request.getfixturevalue(name)
+    plain = network(k)
+    given = plain.inputs[0]
+    outputs = {"out": plain.outputs[0]}
+    model = k.Model({given.name.split(":")[0]: given} if named else given, outputs)
+    model.save(tmp_path / "n.keras")
+    graph, told = f.opened(tmp_path / "n.keras", SHAPE)
+    expected = np.asarray(plain(images(), training=False))
+    assert difference(told(images()), expected) < 1e-6
+    from tfedge.networks.graph import build
 
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("ending", ["keras", "h5"])
-@pytest.mark.parametrize("name", ["k2", "k3"])
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
-def test_a_file_cut_off_is_refused(f, request, tmp_path, name, ending, share):
-    file = tmp_path / f"n.{ending}"
-    network(request.getfixturevalue(name)).save(file)
-    whole = file.read_bytes()
-    file.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(UserError, match=r"is no Keras model, or is damaged|Keras cannot read it"):
-        f.opened(file, SHAPE)
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("notes.keras", b"what I did last summer"),
-        ("notes.h5", b"what I did last summer"),
-        ("empty.keras", b""),
-        ("empty.h5", b""),
-    ],
-)
-def test_a_file_that_is_no_model_is_refused(f, tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match="is no Keras model, or is damaged") as caught:
-        f.opened(tmp_path / name, SHAPE)
-    assert "give a .keras or .h5 file, or a SavedModel folder" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("n.keras", {"metadata.json": '{"who": "me"}'}),
-        ("n.keras", {"a.txt": "x"}),
-        ("n.npz", {"x.npy": "x"}),
-        ("n.tflite", {"card.json": "{}"}),
-        ("n.keras", {"metadata.json": "{}", "config.json": "{}"}),
-        ("n.keras", {"metadata.json": "{}", "config.json": "[]"}),
-    ],
-)
-def test_a_zip_of_something_else_is_refused(f, tmp_path, name, content):
-    with zipfile.ZipFile(tmp_path / name, "w") as archive:
-        for inside, text in content.items():
-            archive.writestr(inside, text)
-    with pytest.raises(UserError, match="is no Keras model") as caught:
-        f.opened(tmp_path / name, SHAPE)
-    assert "give a .keras or .h5 file" in str(caught.value)
-
-
-def test_a_keras_file_of_another_name_is_to_be_renamed(f, k3, tmp_path):
-    network(k3).save(tmp_path / "n.keras")
-    (tmp_path / "n.keras").rename(tmp_path / "n.zip")
-    with pytest.raises(UserError, match=r"rename it to end in \.keras"):
-        f.opened(tmp_path / "n.zip", SHAPE)
-
-
-def test_a_network_without_its_weights_is_refused(f, k3, tmp_path):
-    network(k3).save(tmp_path / "n.keras")
-    rewrite(tmp_path / "n.keras", {"model.weights.h5": None})
-    with pytest.raises(UserError, match="holds a network without its weights") as caught:
-        f.opened(tmp_path / "n.keras", SHAPE)
-    assert "model.save(" in str(caught.value)
-
-
-@pytest.mark.parametrize("version", ["abc", "", None, "v3"])
-def test_a_version_that_is_no_number_is_refused(f, k3, tmp_path, version):
-    network(k3).save(tmp_path / "n.keras")
-    rewrite(tmp_path / "n.keras", {"metadata.json": json.dumps({"keras_version": version})})
-    with pytest.raises(UserError, match="which is no version"):
-        f.opened(tmp_path / "n.keras", SHAPE)
-
-
-def test_a_folder_that_is_no_model_is_refused(f, tmp_path):
-    with pytest.raises(UserError, match="is no SavedModel"):
-        f.opened(tmp_path, SHAPE)
-
-
-def test_a_missing_file_is_refused(f, tmp_path):
-    with pytest.raises(UserError, match=r"gone\.keras: No such file or directory"):
-        f.opened(tmp_path / "gone.keras", SHAPE)
+    assert difference(build(graph)(images()), expected) < 1e-5
 
 
 def test_what_is_no_model_is_refused(f):

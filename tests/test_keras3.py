@@ -165,6 +165,8 @@ def test_an_op_that_is_not_known_is_refused_by_name(k, tmp_path):
         lambda la: la.Bidirectional(la.GRU(5), merge_mode="sum"),
         lambda la: la.Bidirectional(la.LSTM(5), backward_layer=la.GRU(5, go_backwards=True)),
         lambda la: la.TimeDistributed(la.Dense(5, activation="relu")),
+        lambda la: la.SpectralNormalization(la.Conv1D(5, 3, activation="relu")),
+        lambda la: la.SpectralNormalization(la.Dense(5, activation="hard_silu")),
         lambda la: la.LayerNormalization(),
         lambda la: la.LayerNormalization(center=False, epsilon=0.1),
         lambda la: la.GroupNormalization(2),
@@ -264,6 +266,23 @@ def test_a_layer_that_cannot_be_traced_is_refused_with_what_to_do(k, tmp_path):
     text = str(caught.value)
     assert "layer 'mine' (Mixed): tf_keras has no such layer" in text
     assert "write its twin, class MixedTwin(tf_keras.layers.Layer)" in text
+
+
+def test_a_layer_of_a_function_that_is_not_known_needs_a_twin(k, tmp_path):
+    class Convolved(k.layers.Layer):
+        def build(self, shape):
+            self.kernel = self.add_weight(name="kernel", shape=(3, 3, shape[-1], 5))
+
+        def call(self, x):
+            return k.ops.conv(x, self.kernel, padding="same")
+
+    model = functional(k, Convolved(name="mine"))
+    with pytest.raises(UserError) as caught:
+        same(k, model, tmp_path, custom={"Convolved": Convolved})
+    text = str(caught.value)
+    assert "layer 'mine' (Convolved): tf_keras has no such layer" in text
+    assert "in it keras.ops' Conv is not known here" in text
+    assert "write its twin, class ConvolvedTwin" in text
 
 
 def test_a_layer_with_a_twin_of_tf_keras_becomes_that(k, tmp_path):

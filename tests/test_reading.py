@@ -174,3 +174,24 @@ def test_reading_leaves_the_model_as_it_was(b):
             weight *= 0
     assert all(map(np.array_equal, model.get_weights(), before))
     assert [layer.name for layer in model.layers][1] == "base"
+
+
+@pytest.mark.parametrize(
+    ("name", "becomes"),
+    [("my dense", "my_dense"), ("ünï", "n"), ("a.b:c;d/e f", "a_b_c_d_e_f"), ("é", "layer")],
+)
+def test_a_name_that_tensorflow_does_not_take_is_changed(b, name, becomes):
+    given = b.keras.Input((8, 8, 3))
+    conv = b.keras.layers.Conv2D(3, 3)
+    model = head(b, given, conv(given))
+    conv._name = name  # as Keras 3 allows
+    assert same(model).calls[0].layer.name == becomes
+
+
+def test_spectral_normalization_is_the_layer_in_it(b):
+    given = b.keras.Input((8, 8, 3))
+    conv = b.keras.layers.Conv2D(3, 3, activation="relu")
+    x = b.keras.layers.SpectralNormalization(conv, name="spectral")(given)
+    graph = same(head(b, given, x))
+    assert kinds(graph)[0] == "Conv2D"
+    assert graph.calls[0].layer.name == "spectral"

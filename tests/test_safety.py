@@ -6,13 +6,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from random_weights import difference, randomise
+from random_weights import difference
+from small_networks import SHAPE, network, rewrite
 
 from tfedge.errors import UserError
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning")]
-
-SHAPE = (6, 6, 3)
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +31,6 @@ def k3():
     import keras
 
     return keras
-
-
-def network(k, *middle):
-    layers = k.layers
-    x = given = k.Input(SHAPE)
-    for layer in (layers.Conv2D(4, 3), *middle, layers.Flatten(), layers.Dense(4)):
-        x = layer(x)
-    return randomise(k.Model(given, x))
 
 
 def writing(k, mark):
@@ -99,7 +90,7 @@ def test_the_program_in_a_saved_model_is_never_looked_at(f, k, tmp_path):
     graph, answers = f.opened(tmp_path / "folder", SHAPE)
     x = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
     assert difference(answers(x), model(x).numpy()) < 1e-6
-    assert [call.layer.kind.__name__ for call in graph.calls] == ["Conv2D", "Flatten", "Dense"]
+    assert len(graph.calls) == 5
 
 
 def test_a_saved_model_whose_class_has_changed_is_refused(f, k, tmp_path):
@@ -195,10 +186,6 @@ def test_a_loss_of_the_users_own_is_not_asked_for(f, request, tmp_path, name, fi
 def change(file, old, new):
     """Change the config in a .keras file."""
     with zipfile.ZipFile(file) as archive:
-        content = {name: archive.read(name) for name in archive.namelist()}
-    text = content["config.json"].decode()
+        text = archive.read("config.json").decode()
     assert old in text
-    content["config.json"] = text.replace(old, new).encode()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, part in content.items():
-            archive.writestr(name, part)
+    rewrite(file, {"config.json": text.replace(old, new)})

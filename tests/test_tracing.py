@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from random_weights import randomise
 from read import head, kinds, read, same
@@ -96,6 +97,94 @@ def test_a_layer_with_weights_that_only_it_can_use_is_kept(b):
     graph = same(head(b, given, Mixed(name="mixed")(given)))
     assert graph.calls[0].layer.kind is Mixed
     assert [weight.shape for weight in graph.calls[0].layer.weights] == [(3, 3)]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda tf, x, w: tf.nn.conv2d(x, tf.reshape(w, (1, 1, 3, 3)), 1, "SAME"),
+        lambda tf, x, w: tf.tensordot(x, w, 1),
+        lambda tf, x, w: tf.nn.depthwise_conv2d(x, tf.reshape(w, (3, 1, 3, 1)), [1] * 4, "SAME"),
+        lambda tf, x, w: tf.ensure_shape(x, (None, 8, 8, 3)) * tf.linalg.diag_part(w),
+    ],
+)
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_layer_of_functions_that_are_not_known_is_kept(b, function, weights):
+    import tensorflow as tf
+
+    class Own(b.keras.layers.Layer):
+        def build(self, shape):
+            self.kernel = tf.constant(np.arange(9, dtype=np.float32).reshape(3, 3))
+            if weights:
+                self.kernel = self.add_weight(name="kernel", shape=(3, 3))
+
+        def call(self, x):
+            return function(tf, x, self.kernel)
+
+    given = b.keras.Input((8, 8, 3))
+    graph = same(head(b, given, Own()(given)))
+    assert Own in [call.layer.kind for call in graph.calls] or not weights
+
+
+def test_a_tf_function_is_followed(b):
+    import tensorflow as tf
+
+    layers = b.keras.layers
+
+    class Net(b.keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.dense = layers.Conv2D(4, 3), layers.Dense(4)
+
+        @tf.function
+        def call(self, x, training=False):
+            return self.dense(tf.reduce_mean(tf.nn.relu(self.conv(x)), axis=[1, 2]))
+
+    model = Net()
+    model.build((None, 8, 8, 3))
+    graph = same(randomise(model), (8, 8, 3))
+    assert kinds(graph) == ["Conv2D", "ReLU", "GlobalAveragePooling2D", "Dense"]
+
+
+def test_a_long_reason_is_cut_between_words(b):
+    class Talking(b.keras.Model):
+        def call(self, x):
+            raise TypeError("never " * 100)
+
+    with pytest.raises(UserError) as caught:
+        read(Talking(name="talking"), (8, 8, 3))
+    line, _ = str(caught.value).splitlines()
+    assert line.endswith("never ...")
+
+
+def test_a_function_in_a_lambda_that_leaves_tensorflow_is_refused_by_name(b):
+    import tensorflow as tf
+
+    def by_numpy(x):
+        return tf.ensure_shape(tf.numpy_function(np.abs, [x], tf.float32), x.shape)
+
+    given = b.keras.Input((8, 8, 3))
+    model = head(b, given, b.keras.layers.Lambda(by_numpy, name="sly")(given))
+    with pytest.raises(UserError) as caught:
+        read(model)
+    assert str(caught.value).startswith("layer 'sly' (Lambda), in it layer 'tf.numpy_function")
+    assert "is a call of tf.numpy_function, which is not known here" in str(caught.value)
+
+
+def test_a_layer_that_makes_no_known_shape_is_refused_by_name(b):
+    import tensorflow as tf
+
+    class Shapeless(b.keras.layers.Layer):
+        def call(self, x):
+            return tf.numpy_function(np.abs, [x], tf.float32)
+
+        def compute_output_shape(self, shape):
+            return tf.TensorShape(None)
+
+    given = b.keras.Input((8, 8, 3))
+    model = b.keras.Model(given, Shapeless(name="shapeless")(given))
+    with pytest.raises(UserError, match=r"'shapeless' \(Shapeless\): makes a tensor of unknown"):
+        read(model)
 
 
 def test_a_layer_that_asks_for_values_is_kept(b):

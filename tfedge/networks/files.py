@@ -13,6 +13,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import tensorflow as tf
 from tensorflow_model_optimization.quantization import keras as quantization
 from tensorflow_model_optimization.sparsity import keras as sparsity
 
@@ -217,7 +218,18 @@ def _unread(file: Path, error: Exception, fix: str = "") -> UserError:
 
 
 def _answers(model: Any) -> Answers:
+    """Return what a model answers, asked in batches of the size that it takes if that is fixed."""
+    batch = tf.nest.flatten(getattr(model, "inputs", None) or [None])[0]
+    size = None if batch is None else batch.shape[0]
+
     def answer(inputs: np.ndarray) -> np.ndarray:
-        return np.asarray(model(inputs, training=False))
+        parts = [inputs]
+        if size is not None:
+            rest = -len(inputs) % size
+            full = np.concatenate([inputs, np.repeat(inputs[-1:], rest, axis=0)])
+            parts = np.split(full, len(full) // size)
+        # A model may hand out its one answer in a dictionary or a list.
+        answers = [tf.nest.flatten(model(part, training=False))[0] for part in parts]
+        return np.concatenate([np.asarray(part) for part in answers])[: len(inputs)]
 
     return answer

@@ -8,6 +8,7 @@ rewrite it in place (`preparation`), and `build` makes a flat functional tf_kera
 
 from __future__ import annotations
 
+import copy
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -245,7 +246,8 @@ def _tensors(structure: Any) -> Iterator[Tensor]:
 def _instance(layer: Layer) -> keras.layers.Layer:
     try:
         kind: Any = layer.kind
-        made: keras.layers.Layer = kind.from_config({**layer.config, "name": layer.name})
+        config = copy.deepcopy(layer.config)  # some of Keras's take parts out of theirs
+        made: keras.layers.Layer = kind.from_config({**config, "name": layer.name})
     except (TypeError, ValueError) as error:
         fix = "its __init__ must take **kwargs, and its get_config() return all other arguments"
         raise UserError(f"layer {layer}", f"cannot be made again: {_line(error)}", fix) from error

@@ -75,6 +75,8 @@ class Keras2:
 
     def twin(self, layer: Any, name: str) -> list[Layer]:
         where = f"layer {layer.name!r} ({type(layer).__name__})"
+        if isinstance(layer, _K.SpectralNormalization):
+            return self.twin(layer.layer, name)  # it changes the weights, and in training only
         try:
             config = dict(layer.get_config())
         except NotImplementedError:

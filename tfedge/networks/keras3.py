@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras as keras3
@@ -16,6 +16,7 @@ import numpy as np
 from tfedge.errors import UserError
 from tfedge.networks.backend import keras
 from tfedge.networks.graph import Layer
+from tfedge.networks.keras3_functions import as_tensorflow
 from tfedge.networks.layers import Augmentation, HardSigmoid, HardSwish
 from tfedge.networks.operators import Arguments
 
@@ -86,26 +87,14 @@ class Keras3:
     def function(self, layer: Any, arguments: Arguments) -> tuple[str, Arguments] | None:
         if isinstance(layer, keras3.layers.Layer):
             return None
-        word = type(layer).__name__
-        if word not in _FUNCTIONS:
-            fix = "write it with layers of Keras's, or give tfedge a network without it"
-            raise UserError(f"layer {layer.name!r}", f"keras.ops' {word} is not known here", fix)
-        name, attributes = _FUNCTIONS[word]
-        positional, named = arguments
-        own = {key: getattr(layer, attribute) for attribute, key in attributes.items()}
-        for attribute, value in _FIXED.get(word, {}).items():
-            if getattr(layer, attribute) != value:
-                problem = f"keras.ops' {word} with {attribute} = {getattr(layer, attribute)!r}"
-                fix = "write it with layers of Keras's"
-                raise UserError(f"layer {layer.name!r}", f"{problem} is not known here", fix)
-        if change := _OTHERWISE.get(word):
-            return name, change(positional, {**named, **own})
-        return name, (positional, {**named, **own})
+        return as_tensorflow(layer, arguments)
 
     def twin(self, layer: Any, name: str) -> list[Layer]:
         where = f"layer {layer.name!r} ({type(layer).__name__})"
         if isinstance(layer, _AUGMENTING):
             return [Layer(name, Augmentation)]
+        if isinstance(layer, keras3.layers.SpectralNormalization):
+            return self.twin(layer.layer, name)  # it changes the weights, and in training only
         return list(_twin(layer, name, self.twins, where))
 
     def is_variable(self, item: Any) -> bool:
@@ -267,75 +256,3 @@ def _parameters(kind: type) -> dict[str, Any]:
             signature = inspect.signature(vars(base)["__init__"])
             found |= {name: item.default for name, item in signature.parameters.items()}
     return found
-
-
-def _same(name: str, **attributes: str) -> tuple[str, dict[str, str]]:
-    return name, attributes
-
-
-_FUNCTIONS: dict[str, tuple[str, dict[str, str]]] = {
-    **{word: (f"math.{word.lower()}", {}) for word in ("Add", "Subtract", "Multiply", "Divide")},
-    **{word: (f"math.{word.lower()}", {}) for word in ("Maximum", "Minimum", "Exp", "Log", "Sqrt")},
-    **{word: (f"math.{word.lower()}", {}) for word in ("Rsqrt", "Square", "Negative", "Floor")},
-    **{word: (f"nn.{word.lower()}", {}) for word in ("Relu", "Relu6", "Sigmoid", "Tanh", "Silu")},
-    **{word: (f"nn.{word.lower()}", {}) for word in ("Softplus", "Softsign", "Selu")},
-    **dict.fromkeys(("Identity", "StopGradient", "Copy"), _same("identity")),
-    "TrueDivide": _same("math.divide"),
-    "Power": _same("math.pow"),
-    "Absolute": _same("math.abs"),
-    "Abs": _same("math.abs"),
-    "Elu": _same("nn.elu"),
-    "Gelu": _same("nn.gelu", approximate="approximate"),
-    "HardSigmoid": _same("hard_sigmoid"),
-    "HardSilu": _same("hard_swish"),
-    "LeakyRelu": _same("nn.leaky_relu", negative_slope="alpha"),
-    "Softmax": _same("nn.softmax", axis="axis"),
-    "Mean": _same("reduce_mean", axis="axis", keepdims="keepdims"),
-    "Max": _same("reduce_max", axis="axis", keepdims="keepdims"),
-    "Sum": _same("math.reduce_sum", axis="axis", keepdims="keepdims"),
-    "Reshape": _same("reshape", newshape="shape"),
-    "Transpose": _same("transpose", axes="perm"),
-    "Squeeze": _same("squeeze", axis="axis"),
-    "ExpandDims": _same("expand_dims", axis="axis"),
-    "Concatenate": _same("concat", axis="axis"),
-    "Stack": _same("stack", axis="axis"),
-    "Flip": _same("reverse", axis="axis"),
-    "GetItem": _same("getitem"),
-    "Matmul": _same("linalg.matmul"),
-    "Clip": _same("clip", x_min="clip_value_min", x_max="clip_value_max"),
-    "Split": _same("split", indices_or_sections="num_or_size_splits", axis="axis"),
-    "Cast": _same("cast", dtype="dtype"),
-    "Pad": _same("pad", pad_width="paddings"),
-    "Einsum": _same("einsum", subscripts="equation"),
-}
-"""Classes of keras.ops: TensorFlow's function, and its arguments by the class's attributes."""
-
-_FIXED: dict[str, dict[str, Any]] = {
-    "Elu": {"alpha": 1.0},
-    "Pad": {"mode": "constant"},
-    "Max": {"initial": None},
-}
-"""Attributes that TensorFlow's function has no argument for."""
-
-
-def _by_sizes(positional: tuple[Any, ...], named: dict[str, Any]) -> Arguments:
-    """Say where to split as TensorFlow does: by sizes, not by places."""
-    places = named["num_or_size_splits"]
-    if np.ndim(places):
-        whole = positional[0].shape[named["axis"]]
-        sizes = np.diff([0, *places, whole]).tolist()
-        named = {**named, "num_or_size_splits": sizes}
-    return positional, named
-
-
-def _along_axes(positional: tuple[Any, ...], named: dict[str, Any]) -> Arguments:
-    axes = range(len(positional[0].shape)) if named["axis"] is None else named["axis"]
-    return positional, {**named, "axis": np.atleast_1d(axes).tolist()}
-
-
-_OTHERWISE: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Arguments]] = {
-    "Split": _by_sizes,
-    "Flip": _along_axes,
-    "Einsum": lambda positional, named: ((named["equation"], *positional), {}),
-}
-"""Where TensorFlow means something else by an argument of the same name."""

@@ -7,6 +7,7 @@ or multiplied, and as a `layers.Operation` where neither fits.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def call_of(function: str, name: str, arguments: Arguments, outputs: Sequence[Te
     positional = tuple(_plain(item) for item in positional)
     named = {key: _plain(item) for key, item in named.items() if key != "name" and item is not None}
     word = _SYNONYMS.get(function, function)
-    for rule in (_arithmetic, _activation, _reduction, _shape):
+    for rule in (_arithmetic, _activation, _reduction, _pooling, _shape):
         made = rule(word, positional, named, outputs)
         if made is not None:
             kind, config, weights, inputs = made
@@ -55,6 +56,18 @@ def is_known(function: str) -> bool:
     if any(part.startswith("_") for part in word.split(".")):
         return False
     return word.split(".")[0] in _MODULES or word in {*_NAMES, *_BY_NAME, "clip"}
+
+
+def refuse_unknown(function: str, name: str) -> None:
+    """Refuse a function that does anything but compute.
+
+    Args:
+      name: Of the call.
+    """
+    if not is_known(function):
+        fix = "write it with layers of Keras's, or as a layer of your own and name it in custom"
+        problem = f"is a call of tf.{function}, which is not known here"
+        raise UserError(f"layer {name!r}", problem, fix)
 
 
 Made = tuple[type, dict[str, Any], list[np.ndarray], list[Tensor]]
@@ -186,6 +199,37 @@ def _reduction(
     return kind, {"keepdims": keepdims}, [], [tensor]
 
 
+def _pooling(
+    word: str, positional: tuple[Any, ...], named: dict[str, Any], _: Sequence[Tensor]
+) -> Made | None:
+    """Say a maximum or mean over windows as pooling."""
+    found = _POOLS.fullmatch(word)
+    given = dict(zip(("input", "ksize", "strides", "padding"), positional, strict=False)) | named
+    tensor = given.get("input")
+    if not found or not isinstance(tensor, Tensor) or tensor.rank not in (3, _SPATIAL):
+        return None
+    axes, padding = tensor.rank - 2, str(given.get("padding", "valid")).lower()
+    size, steps = (_of_places(given.get(key), axes) for key in ("ksize", "strides"))
+    first = str(given.get("data_format") or "").startswith("NC")
+    if first or size is None or padding not in ("same", "valid"):
+        return None
+    kind = getattr(_K, f"{'Max' if found[1] == 'max' else 'Average'}Pooling{axes}D")
+    config = {"pool_size": size, "strides": steps or size, "padding": padding}
+    return kind, config, [], [tensor]
+
+
+_POOLS = re.compile(r"nn\.(max|avg)_pool([12]d)?")
+
+
+def _of_places(value: Any, axes: int) -> tuple[int, ...] | None:
+    """Return one number an axis of a window; None if there is none, or it spans inputs."""
+    numbers = [int(number) for number in np.atleast_1d(value)] if value is not None else []
+    if len(numbers) == axes + 2 and numbers[0] == numbers[-1] == 1:
+        numbers = numbers[1:-1]
+    numbers = numbers * axes if len(numbers) == 1 else numbers
+    return tuple(numbers) if len(numbers) == axes else None
+
+
 def _shape(
     word: str, positional: tuple[Any, ...], named: dict[str, Any], outputs: Sequence[Tensor]
 ) -> Made | None:
@@ -234,11 +278,9 @@ def _operation(
     named: dict[str, Any],
     outputs: Sequence[Tensor],
 ) -> Call:
-    """Say a function as it is; one that does anything but compute is refused."""
+    """Say a function as it is."""
     word = {"clip": "clip_by_value", "reduce_mean": "math.reduce_mean"}.get(word, word)
-    if not is_known(word):
-        fix = "write it with layers of Keras's, or as a layer of your own and name it in custom"
-        raise UserError(f"layer {name!r}", f"is a call of tf.{word}, which is not known here", fix)
+    refuse_unknown(word, name)
     tensors: list[Tensor] = []
     config = {
         "function": word,

@@ -8,6 +8,8 @@ be traced, and functions said as layers.  What is called twice stays one layer. 
 from __future__ import annotations
 
 import inspect
+import re
+import textwrap
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -16,7 +18,7 @@ import tensorflow as tf
 from tfedge.errors import UserError
 from tfedge.networks.graph import Call, Graph, Layer, Tensor, mapped
 from tfedge.networks.layers import Operation
-from tfedge.networks.operators import Arguments, call_of
+from tfedge.networks.operators import Arguments, call_of, refuse_unknown
 
 FIX = "write it as a functional model, keras.Model(inputs, outputs), of Keras's own layers"
 
@@ -86,6 +88,7 @@ class _Reader:
         self.names: set[str] = set()
         self.half = False
         self.traced: dict[int, Any | None] = {}
+        self.unsaid: dict[int, UserError] = {}
 
     def graph(self, model: Any, shape: tuple[int, ...] | None) -> Graph:
         flat = self.dialect.functional(model)
@@ -122,23 +125,45 @@ class _Reader:
         self, layer: Any, arguments: Arguments, outputs: list[Any], prefix: str
     ) -> list[Tensor]:
         """Read one call of a layer or function; return what it makes."""
-        made = [Tensor(tuple(output.shape)) for output in outputs]
         function = self.dialect.function(layer, arguments)
         if function is not None:
+            refuse_unknown(function[0], layer.name)
+            made = _made(outputs, layer)
             self.calls.append(call_of(function[0], self.name(layer, prefix), function[1], made))
             return made
+        made = _made(outputs, layer)
         if id(layer) not in self.traced:
             self.traced[id(layer)] = self.inner(layer, arguments)
         if (inner := self.traced[id(layer)]) is not None:
-            given = [item for item in tf.nest.flatten(arguments) if isinstance(item, Tensor)]
-            return self.inlined(inner, given, f"{prefix}{_safe(layer.name)}_")
+            return self.through(layer, inner, arguments, prefix)
         self.half |= str(getattr(layer, "compute_dtype", "")) in _HALVES
         if id(layer) not in self.layers:
-            self.layers[id(layer)] = self.dialect.twin(layer, self.name(layer, prefix))
+            self.layers[id(layer)] = self.whole(layer, prefix)
         for part in self.layers[id(layer)]:
             self.calls.append(Call(part, arguments, made))
             arguments, made = ((made[0],), {}), [Tensor(made[0].shape)]
         return self.activated(layer, self.calls[-1].outputs, prefix)
+
+    def through(self, layer: Any, inner: Any, arguments: Arguments, prefix: str) -> list[Tensor]:
+        """Read the network that a layer is, or was traced to."""
+        given = [item for item in tf.nest.flatten(arguments) if isinstance(item, Tensor)]
+        try:
+            return self.inlined(inner, given, f"{prefix}{_safe(layer.name)}_")
+        except UserError as error:
+            if inner is self.dialect.functional(layer):
+                raise
+            raise error.within(f"{_where(layer)}, in it") from error
+
+    def whole(self, layer: Any, prefix: str) -> list[Layer]:
+        """Return a layer as tf_keras has it; one that has no twin could only be read through."""
+        try:
+            return self.dialect.twin(layer, self.name(layer, prefix))
+        except UserError as error:
+            if id(layer) not in self.unsaid:
+                raise
+            where, problem, fix = error.parts
+            reason = self.unsaid[id(layer)].parts[1]
+            raise UserError(where, f"{problem}, and in it {reason}", fix) from error
 
     def activated(self, layer: Any, made: list[Tensor], prefix: str) -> list[Tensor]:
         """Read the function of the user's own that a layer calls on what it makes, if there is one.
@@ -171,27 +196,33 @@ class _Reader:
         positional, named = mapped(arguments, fresh)
         try:
             outputs = self._follow(function or layer.call, positional, named, _where(layer))
-        except UserError:
+            network = self.dialect.model(tensors, outputs, layer.name)
+            return network if must or self._keeps_weights(network, layer) else None
+        except UserError as error:
             if must:
                 raise
+            self.unsaid[id(layer)] = error
             return None
-        network = self.dialect.model(tensors, outputs, layer.name)
-        return network if must or self._keeps_weights(network, layer) else None
 
     def _keeps_weights(self, network: Any, layer: Any) -> bool:
-        """Whether each weight of a layer is one of a layer in the network that it was traced to."""
+        """Whether each weight of a layer is one of a layer in the network that it was traced to.
+
+        Raises:
+          UserError: A function in it cannot be said.
+        """
         direct = {id(weight) for weight in layer.weights} - {id(w) for w in network.weights}
         for node, arguments, outputs in self.dialect.nodes(network):
             function = self.dialect.function(node, arguments)
-            used = {id(i) for i in tf.nest.flatten(arguments) if self.dialect.is_variable(i)}
-            if function is None or not used:
+            if function is None:
                 continue
-            made = [Tensor(tuple(output.shape)) for output in outputs]
+            refuse_unknown(function[0], node.name)
+            used = {id(i) for i in tf.nest.flatten(arguments) if self.dialect.is_variable(i)}
+            made = _made(outputs, node)
             places = _substituted(
                 function[1],
                 lambda item: Tensor(tuple(item.shape)) if self.dialect.key(item) else None,
             )
-            if call_of(function[0], "", places, made).layer.kind is not Operation:
+            if call_of(function[0], node.name, places, made).layer.kind is not Operation:
                 direct -= used
         return not direct
 
@@ -203,10 +234,12 @@ class _Reader:
         if "training" in inspect.signature(call).parameters:
             given["training"] = False
         try:
-            return call(*positional, **given)
+            # A tf.function takes no symbolic tensor of Keras's; the function in it does.
+            return getattr(call, "python_function", call)(*positional, **given)
         except Exception as error:
-            line = (str(error).strip().splitlines() or [""])[0][:200]
-            problem = f"its call cannot be followed: {type(error).__name__}: {line}"
+            line = (str(error).strip().splitlines() or [""])[0]
+            line = textwrap.shorten(f"{type(error).__name__}: {line}", 200, placeholder=" ...")
+            problem = f"its call cannot be followed: {line}"
             raise UserError(where, problem, FIX) from error
 
     def name(self, layer: Any, prefix: str) -> str:
@@ -223,8 +256,17 @@ def _where(layer: Any) -> str:
 
 
 def _safe(name: str) -> str:
-    """Replace what would make a TFLite tensor's name, layer/operator, ambiguous."""
-    return name.translate(str.maketrans("/.:;", "____")).strip("_") or "layer"
+    """Replace what TensorFlow takes in no name, or would make layer/operator ambiguous."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name).strip("_-") or "layer"
+
+
+def _made(outputs: list[Any], layer: Any) -> list[Tensor]:
+    """Return what stands for the tensors that a call makes."""
+    shapes = [output.shape for output in outputs]
+    if any(getattr(shape, "rank", 0) is None for shape in shapes):
+        fix = "write it with functions of TensorFlow's that know their shape, without py_function"
+        raise UserError(_where(layer), "makes a tensor of unknown shape", fix)
+    return [Tensor(tuple(shape)) for shape in shapes]
 
 
 def _substituted(structure: Any, change: Any) -> Any:

@@ -122,6 +122,8 @@ class _Preparation:
         self._prove("one axis as two", done=bool(dimensions.along_one_axis(graph)))
         self._prove("loops unrolled", done=bool(recurrence.unrolled(graph)))
         self._prove("scales as convolutions", done=bool(folding.alone(graph)))
+        for layer, why in recurrence.never_int8(graph.calls):
+            self.made.notes.append(f"cannot be quantised: layer {layer}: {why}")
         self.made.feed = self.feed
         shape = tuple(self.made.model.output_shape[1:])
         if shape != (classes,):
@@ -130,6 +132,7 @@ class _Preparation:
         return self.made
 
     def _check_ends(self) -> None:
+        recurrence.refuse_state(self.graph)
         for call in self.graph.calls:
             if call.is_a(keras.layers.Embedding):
                 fix = "give a network of pictures or of measured numbers"

@@ -119,6 +119,7 @@ class Qat:
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.data.sampling import calibration
+        from tfedge.networks.preparation.recurrence import refuse_never_int8
         from tfedge.training.fitting import fit, tune_figures
         from tfedge.training.pruning import sparsity_of
         from tfedge.training.quantization import (
@@ -129,6 +130,7 @@ class Qat:
         )
 
         network = job.load("of")
+        refuse_never_int8(network)
         session = job.session()
         samples = calibration(job.data, self.calibrate)
         aware = quantization_aware(network, samples, job.data.limits(), self.leave)
