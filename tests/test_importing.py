@@ -183,3 +183,14 @@ def test_grey_pictures_are_never_tried_in_colours(keras, importing):
     importing.doubt(prepared.model, prepared.feed, data)
     with pytest.raises(UserError, match="about colours"):
         taken(importing, model, data, "imagenet")
+
+
+@pytest.mark.parametrize(("largest", "noted"), [(1.0, True), (255.0, False)])
+def test_numbers_that_were_divided_already_are_noted(keras, importing, largest, noted):
+    split = coloured().train
+    inputs = (split.inputs.astype(np.float32) / 255 * largest).astype(np.float32)
+    split = Split(inputs, split.classes)
+    data = Data(split, split, split, ("r", "g", "b"), "array", (0.0,) * 3, (1.0,) * 3)
+    model = linear(keras, keras.layers.Rescaling(1 / 255))
+    notes = " ".join(taken(importing, model, data).notes)
+    assert ("a layer that divides by 255, and no number of the data" in notes) == noted

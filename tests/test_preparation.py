@@ -304,3 +304,65 @@ def test_networks_with_two_ends_are_refused(k):
     ):
         with pytest.raises(UserError, match=f"{message}\n  give a network with one input"):
             prepare(*made_by(model, (4,)), numbers, Feed((0.0,), (1.0,)), classes=4)
+
+
+def flat(k, shape, answer=lambda x: x):
+    x = given = k.Input(shape)
+    x = k.layers.Dense(4)(k.layers.Flatten()(x))
+    return randomise(k.Model(given, answer(x)))
+
+
+@pytest.mark.parametrize(
+    ("takes", "given", "wish"),
+    [
+        ((8, 8, 1), (8, 8, 3), "write channels = 1 in [data] of a folder; arrays"),
+        ((6, 8, 3), (8, 8, 3), "write size = [6, 8] in [data] of a folder; arrays"),
+        ((6, 6, 1), (8, 8, 3), "write size = [6, 6] and channels = 1 in [data]"),
+        ((5,), (8, 8, 3), "give data of 1 axes, or begin the network with layers that take these"),
+        ((5,), (3,), "give data of that shape"),
+        ((5, 3), (8, 3), "give data of that shape"),
+    ],
+)
+def test_data_of_another_shape_is_refused_with_what_would_fit(k, takes, given, wish):
+    with pytest.raises(UserError, match=r"takes \(.*\), but the data is \(") as caught:
+        prepared(flat(k, takes), pixels(given))
+    assert wish in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused_by_layer(k, value):
+    model = network(k, lambda x: x)
+    kernel, bias = model.get_layer("conv").get_weights()
+    kernel[0, 0, 0, 0] = value
+    model.get_layer("conv").set_weights([kernel, bias])
+    with pytest.raises(UserError, match=r"layer 'conv' \(Conv2D\): has weights that are not fin"):
+        prepared(model)
+
+
+def test_answers_that_are_not_finite_are_refused(k):
+    import tensorflow as tf
+
+    model = network(k, lambda x: tf.math.log(x))
+    with pytest.raises(UserError, match="answers with what is no finite number") as caught:
+        prepared(model)
+    assert "takes" in str(caught.value)
+
+
+def test_a_network_of_bytes_is_fed_with_pixels(k):
+    import tensorflow as tf
+
+    given = k.Input(SHAPE, dtype="uint8")
+    x = tf.cast(given, tf.float32) / 255.0
+    x = k.layers.Conv2D(4, 3)(x)
+    model = randomise(k.Model(given, k.layers.Dense(4)(k.layers.GlobalAveragePooling2D()(x))))
+    made = prepared(model, mean=127.5, std=127.5)
+    assert made.feed.mean == (0.0, 0.0, 0.0)
+    assert made.feed.std == pytest.approx((255.0,) * 3)
+    assert difference(answers(made, pixels(SHAPE)), model(pixels(SHAPE))) < 1e-5
+
+
+def test_what_answers_for_each_place_is_no_classifier(k):
+    given = k.Input(SHAPE)
+    with pytest.raises(UserError, match=r"answers with \(8, 8, 4\), and a classifier with") as at:
+        prepared(k.Model(given, k.layers.Conv2D(4, 1)(given)))
+    assert "end it in a pooling layer and Dense(4)" in str(at.value)

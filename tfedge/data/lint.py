@@ -244,7 +244,10 @@ def _double_normalisation(data: Data, rows: _Rows) -> list[Finding]:
     if not small or not largest:
         return []
     what = f"the inputs are from {rows.low.min():.4g} to {rows.high.max():.4g}, and are divided by "
-    fix = 'hand in the pixels as they are, 0 to 255; or, if these are they, normalise = "none"'
+    fix = (
+        'hand in the pixels as they are, 0 to 255; or, if these are they, write normalise = "none"'
+        " and take a Rescaling out of the network, if it is that which divides"
+    )
     return [Finding("double_normalisation", f"{what}{least:.4g} once more", fix)]
 
 

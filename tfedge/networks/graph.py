@@ -100,6 +100,7 @@ class Graph:
     Attributes:
       calls: In an order in which each reads only what is already made.
       half: Whether it computed in 16 bits where it comes from; here it computes in float32.
+      of_bytes: Whether its input was uint8 where it comes from; here it is float32.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Graph:
     outputs: list[Tensor]
     calls: list[Call]
     half: bool = False
+    of_bytes: bool = False
     _found: _Index | None = None
 
     def producer(self, tensor: Tensor) -> Call | None:
@@ -267,5 +269,6 @@ def _set_weights(made: keras.layers.Layer, layer: Layer) -> None:
     given = [weight.shape for weight in layer.weights]
     if shapes != given:
         problem = f"has weights {given}, and its tf_keras twin wants {shapes}"
-        raise UserError(f"layer {layer}", problem, "replace it by layers that tf_keras has, too")
+        fix = "write it as a layer of your own for tf_keras, with its weights in this order"
+        raise UserError(f"layer {layer}", problem, fix)
     made.set_weights(layer.weights)

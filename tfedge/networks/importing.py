@@ -92,6 +92,8 @@ def taken_in(
     made = prepare(graph, answers, _samples(data), feed, classes=data.classes, fold=fold)
     for sizing in made.sizings:
         made.notes += _about_size(sizing, data)
+    if made.scaled_itself:
+        made.notes += _about_scaling(made.feed, data)
     return made
 
 
@@ -154,6 +156,17 @@ def _about_size(sizing: Sizing, data: Data) -> Iterator[str]:
         yield f'{sizing.layer} did otherwise with other shapes: fit = "{sizing.fit}" in [data]'
     if sizing.share < 1:
         yield f"{sizing.layer} saw the middle {sizing.share:.0%} of a side: crop pictures alike"
+
+
+def _about_scaling(feed: Feed, data: Data) -> Iterator[str]:
+    """Say that the network divides numbers that were divided already."""
+    samples = _samples(data)
+    largest, least = np.abs(samples).max(), min(feed.std)
+    if samples.dtype != np.uint8 and largest <= 1 < least:
+        yield (
+            f"it begins with a layer that divides by {least:.4g}, and no number of the data is"
+            f" larger than {largest:.4g}: give pixels as they are, or take that layer out"
+        )
 
 
 def _named(graph: Graph, data: Data, takes: str) -> Feed:

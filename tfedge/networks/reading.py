@@ -102,6 +102,7 @@ class _Reader:
         inputs = [Tensor(tuple(tensor.shape)) for tensor in flat.inputs]
         graph = Graph(_safe(model.name), inputs, self.inlined(flat, inputs, ""), self.calls)
         graph.half = self.half
+        graph.of_bytes = _type(flat.inputs[0]) == "uint8"
         graph.drop_unread()
         return graph
 
@@ -258,6 +259,10 @@ def _where(layer: Any) -> str:
 def _safe(name: str) -> str:
     """Replace what TensorFlow takes in no name, or would make layer/operator ambiguous."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", name).strip("_-") or "layer"
+
+
+def _type(tensor: Any) -> str:
+    return str(getattr(tensor.dtype, "name", tensor.dtype))
 
 
 def _made(outputs: list[Any], layer: Any) -> list[Tensor]:

@@ -18,10 +18,12 @@ _ALIKE = 1e-5
 
 def without_idle_layers(graph: Graph) -> int:
     """Take out linear activations, which do nothing."""
-    idle = [call for call in graph.calls if _is_linear(call) and graph.producer(call.input)]
-    for call in idle:
-        graph.bypass(call)
-    return len(idle)
+    done = 0
+    for call in [call for call in graph.calls if _is_linear(call)]:
+        if graph.producer(call.input) or graph.readers(call.output):  # else nothing would be left
+            graph.bypass(call)
+            done += 1
+    return done
 
 
 def outside_of_layers(graph: Graph) -> int:

@@ -20,6 +20,7 @@ _AUGMENTING = (
     *(_K.RandomRotation, _K.RandomTranslation, _K.RandomWidth, _K.RandomZoom, Augmentation),
 )
 _SIZING = (_K.Resizing, _K.CenterCrop)
+_PICTURE = 3
 _NORMALISING = (_K.Rescaling, _K.Normalization)
 
 
@@ -43,11 +44,33 @@ class Sizing:
 
 
 def takes_pixels(graph: Graph) -> bool:
-    """Whether the network begins with layers that normalise pixels from 0 to 255."""
+    """Whether the network takes bytes, or begins with layers that normalise pixels, 0 to 255."""
+    if graph.of_bytes:
+        return True
     place = graph.inputs[0]
     while (call := graph.only_reader(place)) and call.is_a(*_AUGMENTING, *_SIZING):
         place = call.output
     return call is not None and call.is_a(*_NORMALISING)
+
+
+def refuse_shape(where: str, takes: tuple[int | None, ...], shape: tuple[int, ...]) -> None:
+    """Refuse data of another shape than the network takes, and say what would make it fit.
+
+    Args:
+      takes: What the network takes, without the batch.
+      shape: Of one input of the data.
+    """
+    if len(takes) != len(shape):
+        fix = f"give data of {len(takes)} axes, or begin the network with layers that take these"
+    elif len(shape) == _PICTURE:
+        sides = [size or own for size, own in zip(takes, shape, strict=True)]
+        wishes = [f"size = {sides[:2]}"] if tuple(sides[:2]) != shape[:2] else []
+        wishes += [f"channels = {sides[2]}"] if sides[2] != shape[2] else []
+        folder = f"write {' and '.join(wishes)} in [data] of a folder"
+        fix = f"{folder}; arrays of your own must come so"
+    else:
+        fix = "give data of that shape, cut or filled up"
+    raise UserError(where, f"takes {takes}, but the data is {shape}", fix)
 
 
 def without_augmentation(graph: Graph) -> list[str]:

@@ -126,6 +126,10 @@ class _Preparation:
             self.made.notes.append(f"cannot be quantised: layer {layer}: {why}")
         self.made.feed = self.feed
         shape = tuple(self.made.model.output_shape[1:])
+        if len(shape) != 1:
+            problem = f"answers with {shape}, and a classifier with one number a class"
+            fix = f"end it in a pooling layer and Dense({classes})"
+            raise UserError(self.where, problem, fix)
         if shape != (classes,):
             problem = f"answers with {shape}, but the data has {classes} classes"
             raise UserError(self.where, problem, "give data with the classes it was trained on")
@@ -134,6 +138,9 @@ class _Preparation:
     def _check_ends(self) -> None:
         recurrence.refuse_state(self.graph)
         for call in self.graph.calls:
+            if not all(np.isfinite(weight).all() for weight in call.layer.weights):
+                fix = "take it from before the training diverged, or train it at a smaller rate"
+                raise UserError(f"layer {call.layer}", "has weights that are not finite", fix)
             if call.is_a(keras.layers.Embedding):
                 fix = "give a network of pictures or of measured numbers"
                 raise UserError(f"layer {call.layer}", "takes whole numbers, such as words'", fix)
@@ -148,9 +155,12 @@ class _Preparation:
         shape = self.samples.shape[1:]
         if _fits(takes, shape):
             self.expected = self.answers(self.feed(self.samples)).astype(np.float32)
+            if not np.isfinite(self.expected).all():
+                fix = "see what it is fed with: normalise in [data], takes in this stage"
+                raise UserError(self.where, "answers with what is no finite number", fix)
             return
         if len(takes) != len(shape):
-            raise UserError(self.where, f"takes {takes}, but the data is {shape}")
+            inputs.refuse_shape(self.where, takes, shape)
         own = (*(size or 32 for size in takes),)
         x = np.random.default_rng(0).uniform(0, 255, (4, *own)).astype(np.float32)
         difference = _difference(np.asarray(build(self.graph)(x, training=False)), self.answers(x))
@@ -164,9 +174,7 @@ class _Preparation:
         self.made.sizings = inputs.without_sizing(graph)
         takes = graph.inputs[0].shape[1:]
         if not _fits(takes, shape):
-            problem = f"takes {takes}, but the data is {shape}"
-            size = f"size = {list(takes[:2])} in [data]"
-            raise UserError(self.where, problem, f"write {size}" if len(shape) == 3 else "")  # noqa: PLR2004
+            inputs.refuse_shape(self.where, takes, shape)
         graph.inputs[0].shape = (None, *shape)
 
     def _activations(self) -> bool:
