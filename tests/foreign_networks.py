@@ -147,6 +147,11 @@ def gru():
     return _ended(given, layers.Dense(8, activation="relu")(layers.GRU(8)(given)))
 
 
+def masked():
+    given = keras.Input(SERIES)
+    return _ended(given, layers.LSTM(8)(layers.Masking()(given)))
+
+
 def siamese():
     inside = keras.Input((16, 16, 1))
     half = keras.Model(inside, layers.ReLU()(_conv_bn(inside, 8)))

@@ -139,6 +139,13 @@ def test_a_recurrent_layer_is_calibrated_and_the_report_says_so(build, name, lay
     assert f"trained in float: tfmot has no rule for {layer}" in note
 
 
+def test_what_can_never_be_int8_is_refused_before_it_is_trained_for_it(build):
+    status, messages, _ = build(network("masked"), data="data.py:series")
+    assert status == 2
+    assert "[aware] layer 'masking' (Masking): cannot be quantised: a mask is comp" in messages
+    assert "epoch" not in messages
+
+
 @pytest.mark.parametrize(
     ("name", "left"),
     [
