@@ -120,3 +120,24 @@ def test_a_folder_that_is_no_model_is_refused(f, tmp_path):
 def test_a_missing_file_is_refused(f, tmp_path):
     with pytest.raises(UserError, match=r"gone\.keras: No such file or directory"):
         f.opened(tmp_path / "gone.keras", SHAPE)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("content", [b"", b"no metadata", b"\x0a\x04\x12\x02{}"])
+def test_a_saved_model_with_damaged_metadata_is_refused(f, k2, tmp_path, content):
+    network(k2).save(tmp_path / "folder", save_format="tf")
+    (tmp_path / "folder" / "keras_metadata.pb").write_bytes(content)
+    with pytest.raises(UserError, match=r"keras_metadata\.pb: is damaged"):
+        f.opened(tmp_path / "folder", SHAPE)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_saved_model_that_cannot_say_its_layers_is_refused(f, k2, tmp_path):
+    class Silent(k2.layers.Layer):
+        def get_config(self):
+            raise NotImplementedError
+
+    network(k2, Silent()).save(tmp_path / "folder", save_format="tf")
+    with pytest.raises(UserError, match="says nothing of its layers") as caught:
+        f.opened(tmp_path / "folder", SHAPE, custom={"Silent": Silent})
+    assert "get_config()" in str(caught.value)

@@ -155,7 +155,9 @@ def test_test_inputs_among_them_are_found(make):
 
 def test_pixels_divided_twice_are_found():
     data = tuned(photos(), lambda x: (x > 100).astype(np.uint8))
-    assert "0 to 1, and are divided by 255 once more" in found(data)["double_normalisation"].what
+    finding = found(data)["double_normalisation"]
+    assert "0 to 1, and are divided by 255 once more" in finding.what
+    assert "take a Rescaling out of the network, if it is that which divides" in finding.fix
     # Black and white by 0 and 1 is fine where nothing is divided.
     assert "double_normalisation" not in found(replace(data, mean=(0.0,) * 3, std=(1.0,) * 3))
 

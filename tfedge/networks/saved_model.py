@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from tf_keras.protobuf import saved_metadata_pb2
 from tf_keras.src.saving.legacy.saved_model import json_utils
 from tf_keras.src.saving.serialization_lib import SafeModeScope
@@ -21,6 +22,7 @@ from tfedge.errors import UserError
 from tfedge.networks.backend import keras
 
 _SEQUENTIAL = "_tf_keras_sequential"
+_SILENT = "layer was saved without config"  # tf_keras's words
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -44,14 +46,15 @@ def config_of(folder: Path) -> dict[str, Any]:
         saved.ParseFromString(notes.read_bytes())
         (root,) = (node for node in saved.nodes if node.node_path == "root")
         told = json_utils.decode(root.metadata)
-    except Exception as error:
+    except (DecodeError, KeyError, TypeError, ValueError) as error:
         fix = "give the folder as model.save wrote it"
         raise UserError(notes, f"is damaged ({error})", fix) from error
     kind = str(told.get("class_name"))
     if told.get("is_graph_network"):
         kind = "Sequential" if root.identifier == _SEQUENTIAL else "Functional"
     config = told.get("config") or {}
-    if kind in ("Sequential", "Functional") and "layers" not in config:
+    graph = kind in ("Sequential", "Functional")
+    if graph and ("layers" not in config or _SILENT in root.metadata):
         problem = "says nothing of its layers: one of them could not say how it was made"
         fix = "give each class of your own a get_config() that returns all arguments; save it anew"
         raise UserError(folder, problem, fix)
