@@ -1,0 +1,160 @@
+"""The runner as a service of systemd: started with the board, told of a new model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tfedge import paths
+from tfedge.boards.ssh import Board
+from tfedge.errors import CheckError, UserError
+
+NAME = "tfedge.service"
+
+_NO_SYSTEMD, _NO_RIGHT = 3, 4
+
+_AS_ROOT = """
+root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+"""
+
+# Which of the two services there is: the system's wants root, a user's own does not.
+_FIND = f"""{_AS_ROOT}
+command -v systemctl >/dev/null || exit {_NO_SYSTEMD}
+if root true 2>/dev/null; then kind=system
+elif systemctl --user show-environment >/dev/null 2>&1; then kind=user
+else kind=none; fi
+echo "tfedge:kind=$kind"
+echo "tfedge:user=$(id -un)"
+echo "tfedge:group=$(id -gn)"
+"""
+
+# Arguments: the folder.  The unit was copied into it.
+_INSTALL = {
+    "system": f"""{_AS_ROOT}
+set -e
+root install -m 644 "$1/{NAME}" /etc/systemd/system/{NAME}
+root systemctl daemon-reload
+root systemctl enable {NAME}
+root systemctl restart {NAME}
+""",
+    "user": f"""
+set -e
+mkdir -p "$HOME/.config/systemd/user"
+cp "$1/{NAME}" "$HOME/.config/systemd/user/{NAME}"
+systemctl --user daemon-reload
+systemctl --user enable {NAME}
+systemctl --user restart {NAME}
+""",
+}
+
+# Arguments: the folder, reload or restart.  Only a service of this folder is touched.
+_RELOAD = f"""{_AS_ROOT}
+command -v systemctl >/dev/null || exit 0
+ours() {{ "$@" is-active --quiet {NAME} && "$@" cat {NAME} | grep -qF "$folder/current/"; }} \
+2>/dev/null
+folder=$1
+if ours systemctl; then
+  root systemctl "$2" {NAME} && echo tfedge:done=$2 || exit {_NO_RIGHT}
+elif ours systemctl --user; then
+  systemctl --user "$2" {NAME} && echo tfedge:done=$2 || exit {_NO_RIGHT}
+fi
+"""
+
+
+def install(board: Board, python: str, device: Path | None) -> str:
+    """Install and start the service for the version in use; return what was done, in words.
+
+    Args:
+      board: Its folder is absolute.
+      python: The board's Python, absolute.
+      device: The folder of the unit; None for tfedge's own.
+
+    Raises:
+      CheckError: There is no systemd, or neither sudo without a password nor a user's own service.
+    """
+    found = board.run(_FIND)
+    if found.status == _NO_SYSTEMD:
+        fix = f"the version is in use; start it there by other means: {python} {_runner(board)}"
+        raise CheckError(board.at, "has no systemd to install a service in", fix)
+    told = found.told
+    source = (device or paths.bundled() / "device") / NAME
+    if not source.is_file():
+        raise UserError(source, "is missing", "install tfedge again")
+    kind = told["kind"]
+    owner = (told["user"], told["group"]) if kind != "user" else None
+    text = unit(source.read_text("utf-8"), board.folder, python, owner)
+    _put(board, text)
+    if kind == "none":
+        fix = (
+            f"the version is in use; by hand there: sudo cp {board.folder}/{NAME} "
+            f"/etc/systemd/system/ && sudo systemctl enable --now {NAME}"
+        )
+        raise CheckError(board.at, "the service needs sudo, which asks for a password", fix)
+    done = board.run(_INSTALL[kind], board.folder)
+    if done.status:
+        fix = f"the version is in use; look there: systemctl status {NAME}"
+        raise CheckError(board.at, f"the service does not start: {done.last}", fix)
+    after = "" if kind == "system" else "; sudo loginctl enable-linger starts it without a login"
+    return f"{NAME} runs as a {kind} service{after}"
+
+
+def reload(board: Board, *, restart: bool) -> str:
+    """Tell a running service of this folder that its model changed; return what was done, if any.
+
+    A reload keeps the process and needs the same runner; a new runner needs a restart.
+    """
+    action = "restart" if restart else "reload"
+    answer = board.run(_RELOAD, board.folder, action)
+    if answer.status:
+        by_hand = f"sudo systemctl {action} {NAME}"
+        return f"still runs the version before ({answer.last}); there: {by_hand}"
+    return f"{NAME}: {action} done" if "done" in answer.told else ""
+
+
+def unit(text: str, folder: str, python: str, owner: tuple[str, str] | None) -> str:
+    """Fit the unit that ships with the runner to a board.
+
+    Args:
+      text: The unit; its WorkingDirectory is the folder that the other lines name.
+      folder: The board's, absolute; runner and model are those of its link `current`.
+      python: What runs them.
+      owner: User and group; None leaves both out, as a user's own service has them already.
+    """
+    written = re.search(r"(?m)^WorkingDirectory=(\S+)$", text)
+    lines = []
+    for line in text.splitlines():
+        key, sign, value = line.partition("=")
+        if sign and key == "ExecStart":
+            value = _command(value, folder, python)
+        elif sign and key in ("User", "Group") and owner:
+            value = owner[key == "Group"]
+        elif sign and key in ("User", "Group"):
+            continue
+        elif written:
+            value = value.replace(written[1], folder)
+        lines.append(f"{key}{sign}{value}")
+    made = "\n".join(lines) + "\n"
+    return made if owner else made.replace("WantedBy=multi-user.target", "WantedBy=default.target")
+
+
+def _command(command: str, folder: str, python: str) -> str:
+    """Replace the Python, the runner and the model of a command; its other options stay."""
+    fitted = [python]
+    for word in command.split()[1:]:
+        name = word.rpartition("/")[2]
+        own = name == "infer.py" or name.endswith(".tflite")
+        inside = f"{folder}/current/{'infer.py' if name == 'infer.py' else 'model.tflite'}"
+        fitted.append(inside if own else word)
+    return " ".join(fitted)
+
+
+def _put(board: Board, text: str) -> None:
+    script = f"cat >\"$1/{NAME}\" <<'TFEDGE_UNIT_ENDS'\n{text}TFEDGE_UNIT_ENDS\n"
+    answer = board.run(script, board.folder)
+    if answer.status:
+        raise UserError(board.at, f"cannot write {board.folder}/{NAME}: {answer.last}")
+
+
+def _runner(board: Board) -> str:
+    current = f"{board.folder}/current"
+    return f"{current}/infer.py {current}/model.tflite --watch FOLDER --serve"
