@@ -158,7 +158,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def golden_model(file: Path, *, seed: int = 0, off: int = 0) -> Path:
+def golden_model(file: Path, *, seed: int = 0, off: int = 0, resize: str = "bilinear") -> Path:
     """Write a small model with two golden vectors, whose answers are wrong by `off`."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -175,7 +175,7 @@ def golden_model(file: Path, *, seed: int = 0, off: int = 0) -> Path:
     golden = card.golden_npz(inputs, (np.stack(answers).astype(int) + off).astype(np.int8))
     made = card.Card(
         labels=("cat", "dog", "eel"),
-        input=card.Input("image", (4, 4, 3), (0.0,) * 3, (255.0,) * 3, "bilinear", "stretch"),
+        input=card.Input("image", (4, 4, 3), (0.0,) * 3, (255.0,) * 3, resize, "stretch"),
         made_by=card.Maker("0.1.0", "tiny", "int8", f"{seed:064}"),
         golden=tuple(hashlib.sha256(tensor.tobytes()).hexdigest() for tensor in tensors),
     )

@@ -434,17 +434,17 @@ shift
 case $1 in install) cp "$4" {home}/unit ;; true) ;; *) exec "$@" ;; esac
 """
 UNIT = """\
-[Unit]
-Description=A model that watches a folder
-
+# Answers what is put into /var/lib/tfedge/photos.
 [Service]
 Type=notify
-User=pi
-Group=pi
-WorkingDirectory=/home/pi/tfedge
-ExecStart=/usr/bin/python3 /home/pi/tfedge/infer.py /home/pi/tfedge/model.tflite --watch in --serve
-ReadWritePaths=/home/pi/tfedge
+ExecStart=/opt/tfedge/venv/bin/python /opt/tfedge/infer.py /opt/tfedge/model.tflite --serve \\
+    --watch /var/lib/tfedge/photos --output /var/lib/tfedge/answers.jsonl
+ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure
+User=tfedge
+StateDirectory=tfedge tfedge/photos
+ProtectSystem=strict
+ProtectHome=yes
 
 [Install]
 WantedBy=multi-user.target
@@ -472,16 +472,17 @@ def device(tmp_path):
 def test_a_service_is_installed_with_the_boards_paths_and_user(there, board, model, device):
     systemd(there)
     _, told = put(model(), board, service=True, device=device)
-    assert told[-1] == "service      tfedge.service runs as a system service"
+    assert told[-1] == (
+        "service      tfedge.service runs as a system service, watches /var/lib/tfedge/photos"
+    )
     lines = (there.home / "unit").read_text().splitlines()
     current = f"{board.folder}/current"
     python = there.folder / "tools" / "python3"
     assert (
-        f"ExecStart={python} {current}/infer.py {current}/model.tflite --watch in --serve" in lines
-    )
+        f"ExecStart={python} {current}/infer.py {current}/model.tflite --serve --watch "
+        "/var/lib/tfedge/photos --output /var/lib/tfedge/answers.jsonl"
+    ) in lines
     assert f"User={there.user}" in lines
-    assert f"WorkingDirectory={board.folder}" in lines
-    assert f"ReadWritePaths={board.folder}" in lines
     assert [line for line in asked(there) if "restart" in line] == [
         "sudo -n systemctl restart tfedge.service",
         "systemctl restart tfedge.service",
@@ -491,9 +492,11 @@ def test_a_service_is_installed_with_the_boards_paths_and_user(there, board, mod
 def test_without_sudo_the_service_is_the_users_own(there, board, model, device):
     systemd(there, sudo=False, user=0)
     _, told = put(model(), board, service=True, device=device)
-    assert "runs as a user service; sudo loginctl enable-linger" in told[-1]
+    photos = f"{board.folder}/data/photos"
+    assert f"user service, watches {photos}; sudo loginctl enable-linger" in told[-1]
+    assert Path(photos).is_dir()
     unit = Path(there.home, ".config/systemd/user/tfedge.service").read_text()
-    assert "User=" not in unit
+    assert not [word for word in ("User=", "Protect", "StateDirectory") if word in unit]
     assert "WantedBy=default.target" in unit
     assert "systemctl --user restart tfedge.service" in asked(there)
 
@@ -514,7 +517,7 @@ def test_a_board_without_systemd_is_told(board, model, device):
 
 
 def test_a_running_service_takes_a_new_model_by_reload_and_a_new_runner_by_restart(
-    there, board, model, device
+    there, board, model, device, tmp_path
 ):
     systemd(there)
     put(model(1), board, service=True, device=device)
@@ -525,12 +528,17 @@ def test_a_running_service_takes_a_new_model_by_reload_and_a_new_runner_by_resta
     assert told[-1] == "service      tfedge.service: reload done"
     assert "systemctl reload tfedge.service" in asked(there)
 
-    (device / "infer.py").write_text(STUB + "\n")
-    _, told = put(model(2), board, device=device)
+    # An input of another kind is nothing that a running process can go on with.
+    other = golden_model(tmp_path / "other.tflite", resize="nearest")
+    _, told = put(other, board, device=device)
     assert told[-1] == "service      tfedge.service: restart done"
 
     deploy.rollback(board, Wishes(), Silent())
     assert asked(there)[-1] == "systemctl restart tfedge.service"
+
+    (device / "infer.py").write_text(STUB + "\n")
+    _, told = put(model(2), board, device=device)
+    assert told[-1] == "service      tfedge.service: restart done"
 
 
 def test_a_service_of_another_folder_is_left_alone(there, board, model, device):
@@ -603,11 +611,18 @@ def test_a_pipeline_file_stands_for_what_it_has_made(there, board, model, tmp_pa
 
 
 def test_the_unit_keeps_what_is_not_of_the_board():
-    made = service.unit(UNIT, "/srv/x", "/srv/x/venv/bin/python3", ("ann", "users"))
-    assert (
-        "ExecStart=/srv/x/venv/bin/python3 /srv/x/current/infer.py /srv/x/current/model.tflite"
-        in made
+    lines = service.unit(UNIT, "/opt/x", "/opt/x/venv/bin/python3", user="ann").splitlines()
+    kept = (
+        "Type=notify",
+        "ExecReload=/bin/kill -HUP $MAINPID",
+        "StateDirectory=tfedge tfedge/photos",
     )
-    assert "Group=users" in made
-    kept = ("Type=notify", "Restart=on-failure", "WantedBy=multi-user.target", "[Install]")
-    assert all(line in made.splitlines() for line in kept)
+    assert set(kept) | {"ProtectHome=yes", "WantedBy=multi-user.target", "User=ann"} <= set(lines)
+
+
+def test_a_folder_in_a_home_stays_readable_behind_the_units_walls():
+    assert "ProtectHome=read-only" in service.unit(UNIT, "/home/pi/x", "python3", user="pi")
+
+
+def test_root_leaves_the_account_to_the_unit():
+    assert "User=tfedge\n" in service.unit(UNIT, "/opt/x", "python3", user="root")

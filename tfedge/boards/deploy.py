@@ -67,24 +67,40 @@ _LINK = """
 trap '' HUP PIPE
 set -e
 cd "$1"
+python=$2
 link() { ln -s "$1" ".$2.$$"; mv -Tf ".$2.$$" "$2"; }
 old=$(readlink current || true)
 """
 
-# Arguments: the folder, the version's name.  What is neither current nor previous is removed.
-_SWITCH = f"""{_LINK}
-name=$2
+# Says whether a process that runs version $1 can go on with the model of version $2: it cannot with
+# another runner or another input.  In the folder, $python being one.
+_SAME = """
+fed() {
+  "$python" -c 'import json, sys, zipfile
+print(json.loads(zipfile.ZipFile(sys.argv[1]).read("card.json"))["input"])' \
+    "$1/model.tflite" </dev/null 2>/dev/null || echo "$1"
+}
+compare() {
+  code=same
+  for file in "$2"/*.py; do
+    cmp -s "$file" "$1/${file##*/}" || code=changed
+  done
+  [ "$(fed "$1")" = "$(fed "$2")" ] || code=changed
+  echo "tfedge:code=$code"
+}
+"""
+
+# Arguments: the folder, a Python, the version's name.  What is neither current nor previous goes.
+_SWITCH = f"""{_SAME}{_LINK}
+name=$3
 number=1
-while [ -e "versions/$name" ]; do number=$((number + 1)); name=$2.$number; done
-mv "versions/.new-$2" "versions/$name"
-code=same
-for file in "versions/$name"/*.py; do
-  cmp -s "$file" "$old/${{file##*/}}" || code=changed
-done
+while [ -e "versions/$name" ]; do number=$((number + 1)); name=$3.$number; done
+mv "versions/.new-$3" "versions/$name"
+compare "$old" "versions/$name"
 sync
 link "versions/$name" current
 case "$old" in
-  "" | "versions/$2" | "versions/$2".*) ;;
+  "" | "versions/$3" | "versions/$3".*) ;;
   *) link "$old" previous ;;
 esac
 previous=$(readlink previous || true)
@@ -94,7 +110,6 @@ for version in versions/* versions/.new-*; do
     *) rm -rf "$version" ;;
   esac
 done
-echo "tfedge:code=$code"
 """
 
 _PREVIOUS = f"""
@@ -107,10 +122,11 @@ python=$2{_PYTHON}
 echo "tfedge:python=$python"
 """
 
-_SWAP = f"""{_LINK}
-link "$(readlink previous)" current
+_SWAP = f"""{_SAME}{_LINK}
+new=$(readlink previous)
+compare "$old" "$new"
+link "$new" current
 link "$old" previous
-echo "tfedge:code=changed"
 """
 
 
@@ -159,14 +175,13 @@ def deploy(
             if any(file.name == "doctor.py" for file in files):
                 _examined(board, new, python, progress)
             _tested(board, new, python, progress)
-    switched = board.run(_SWITCH, board.folder, name)
+    switched = board.run(_SWITCH, board.folder, python, name)
     _expect(switched, board)
     progress.say(f"in use       version {name}" + (f", was {_short(old)}" if old else ""))
-    code = switched.told["code"]
     if wishes.service:
         progress.say(f"service      {service.install(board, python, device)}")
     else:
-        _reloaded(board, code, progress)
+        _reloaded(board, switched, progress)
     if wishes.bench:
         figures = bench(board, python, wishes.bench)
         file = measured.save(figures, model)
@@ -195,10 +210,11 @@ def rollback(board: Board, wishes: Wishes, progress: Progress) -> str:
     board = replace(board, folder=told["folder"])
     with _unchanged(told["current"]):
         _tested(board, f"{board.folder}/previous", told["python"], progress)
-    _expect(board.run(_SWAP, board.folder), board)
+    swapped = board.run(_SWAP, board.folder, told["python"])
+    _expect(swapped, board)
     name = _short(told["previous"])
     progress.say(f"in use       version {name}, was {_short(told['current'])}")
-    _reloaded(board, "changed", progress)
+    _reloaded(board, swapped, progress)
     return name
 
 
@@ -252,35 +268,35 @@ def _prepared(board: Board, wishes: Wishes, name: str, size: int) -> tuple[Board
 
 
 def _examined(board: Board, folder: str, python: str, progress: Progress) -> None:
-    asked = (MODEL, "--doctor", *_AS_JSON)
-    answer = board.run(_INFER, folder, python, *asked, limit_s=TEST_S)
-    facts = _json(answer)
-    if answer.status == 0:
-        progress.say(f"doctor       nothing is wrong{_of(facts, 'runtime')}")
-        return
-    findings = "; ".join((facts or {}).get("findings", [])) or answer.last
-    install = (facts or {}).get("install", "")
-    fix = f"there: {install}" if install else f"there: {python} {folder}/infer.py --doctor"
-    raise CheckError(board.at, f"its doctor says: {findings}", fix)
+    failed, facts = _asked(board, folder, python, "--doctor")
+    if failed:
+        install = facts.get("install") or f"{python} {folder}/infer.py --doctor"
+        raise CheckError(board.at, f"its doctor says: {failed}", f"there: {install}")
+    progress.say(f"doctor       nothing is wrong{_of(facts, 'runtime')}")
 
 
 def _tested(board: Board, folder: str, python: str, progress: Progress) -> None:
-    asked = (MODEL, "--selftest", *_AS_JSON)
+    failed, facts = _asked(board, folder, python, "--selftest")
+    if failed:
+        raise CheckError(board.at, f"the model failed its test there: {failed}")
+    progress.say(f"selftest     passed{_of(facts, 'runtime')}")
+
+
+def _asked(board: Board, folder: str, python: str, question: str) -> tuple[str, dict[str, Any]]:
+    """Return what infer.py found wrong, empty for nothing, and what else it said."""
+    asked = (MODEL, question, *_AS_JSON)
     answer = board.run(_INFER, folder, python, *asked, limit_s=TEST_S)
-    result = _json(answer)
-    if answer.status == 0:
-        progress.say(f"selftest     passed{_of(result, 'runtime')}")
-        return
-    findings = "; ".join((result or {}).get("findings", [])) or answer.last
-    raise CheckError(board.at, f"the model failed its test there: {findings}")
+    facts = _json(answer) or {}
+    findings = "; ".join(facts.get("findings", ())) or answer.last
+    return (findings if answer.status else ""), facts
 
 
-def _of(facts: dict[str, Any] | None, key: str) -> str:
-    return f", {facts[key]}" if facts and facts.get(key) else ""
+def _of(facts: dict[str, Any], key: str) -> str:
+    return f", {facts[key]}" if facts.get(key) else ""
 
 
-def _reloaded(board: Board, code: str, progress: Progress) -> None:
-    told = service.reload(board, restart=code != "same")
+def _reloaded(board: Board, switched: Answer, progress: Progress) -> None:
+    told = service.reload(board, restart=switched.told.get("code") != "same")
     if told:
         progress.say(f"service      {told}")
 

@@ -10,6 +10,11 @@ from tfedge.boards.ssh import Board
 from tfedge.errors import CheckError, UserError
 
 NAME = "tfedge.service"
+SYSTEM, USER = "system", "user"
+"""Whose service it is: the system's wants root to install it, a user's own does not."""
+
+_STATE, _DATA = "/var/lib/tfedge", "data"
+"""What the unit reads and writes, and what stands for it in the folder of a user's own service."""
 
 _NO_SYSTEMD, _NO_RIGHT = 3, 4
 
@@ -17,35 +22,40 @@ _AS_ROOT = """
 root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 """
 
-# Which of the two services there is: the system's wants root, a user's own does not.
 _FIND = f"""{_AS_ROOT}
 command -v systemctl >/dev/null || exit {_NO_SYSTEMD}
-if root true 2>/dev/null; then kind=system
-elif systemctl --user show-environment >/dev/null 2>&1; then kind=user
+if root true 2>/dev/null; then kind={SYSTEM}
+elif systemctl --user show-environment >/dev/null 2>&1; then kind={USER}
 else kind=none; fi
 echo "tfedge:kind=$kind"
 echo "tfedge:user=$(id -un)"
-echo "tfedge:group=$(id -gn)"
 """
 
-# Arguments: the folder.  The unit was copied into it.
+# Arguments: the folder, the account that runs it.  The unit was copied into the folder.
 _INSTALL = {
-    "system": f"""{_AS_ROOT}
+    SYSTEM: f"""{_AS_ROOT}
 set -e
+id "$2" >/dev/null 2>&1 || root useradd --system --user-group "$2"
 root install -m 644 "$1/{NAME}" /etc/systemd/system/{NAME}
 root systemctl daemon-reload
 root systemctl enable {NAME}
 root systemctl restart {NAME}
 """,
-    "user": f"""
+    USER: f"""
 set -e
-mkdir -p "$HOME/.config/systemd/user"
+mkdir -p "$HOME/.config/systemd/user" "$1/{_DATA}/photos"
 cp "$1/{NAME}" "$HOME/.config/systemd/user/{NAME}"
 systemctl --user daemon-reload
 systemctl --user enable {NAME}
 systemctl --user restart {NAME}
 """,
 }
+
+# Settings that a user's own systemd has no right to: other accounts, and walls around a process.
+_WALLS = re.compile(
+    r"User|Group|SupplementaryGroups|StateDirectory\w*|ReadWritePaths|Protect\w+|Private\w+"
+    r"|CapabilityBoundingSet|Restrict\w+|LockPersonality|SystemCall\w+|Device\w+"
+)
 
 # Arguments: the folder, reload or restart.  Only a service of this folder is touched.
 _RELOAD = f"""{_AS_ROOT}
@@ -81,21 +91,25 @@ def install(board: Board, python: str, device: Path | None) -> str:
     if not source.is_file():
         raise UserError(source, "is missing", "install tfedge again")
     kind = told["kind"]
-    owner = (told["user"], told["group"]) if kind != "user" else None
-    text = unit(source.read_text("utf-8"), board.folder, python, owner)
+    text = unit(
+        source.read_text("utf-8"), board.folder, python, user="" if kind == USER else told["user"]
+    )
     _put(board, text)
-    if kind == "none":
+    if kind not in _INSTALL:
         fix = (
             f"the version is in use; by hand there: sudo cp {board.folder}/{NAME} "
             f"/etc/systemd/system/ && sudo systemctl enable --now {NAME}"
         )
         raise CheckError(board.at, "the service needs sudo, which asks for a password", fix)
-    done = board.run(_INSTALL[kind], board.folder)
+    account = re.search(r"(?m)^User=(\S+)$", text)
+    done = board.run(_INSTALL[kind], board.folder, account[1] if account else told["user"])
     if done.status:
         fix = f"the version is in use; look there: systemctl status {NAME}"
         raise CheckError(board.at, f"the service does not start: {done.last}", fix)
-    after = "" if kind == "system" else "; sudo loginctl enable-linger starts it without a login"
-    return f"{NAME} runs as a {kind} service{after}"
+    watched = re.search(r"--watch (\S+)", text)
+    watches = f", watches {watched[1]}" if watched else ""
+    after = "" if kind == SYSTEM else "; sudo loginctl enable-linger starts it without a login"
+    return f"{NAME} runs as a {kind} service{watches}{after}"
 
 
 def reload(board: Board, *, restart: bool) -> str:
@@ -111,30 +125,33 @@ def reload(board: Board, *, restart: bool) -> str:
     return f"{NAME}: {action} done" if "done" in answer.told else ""
 
 
-def unit(text: str, folder: str, python: str, owner: tuple[str, str] | None) -> str:
+def unit(text: str, folder: str, python: str, *, user: str) -> str:
     """Fit the unit that ships with the runner to a board.
 
     Args:
-      text: The unit; its WorkingDirectory is the folder that the other lines name.
+      text: The unit, for a runner and a model in one folder.
       folder: The board's, absolute; runner and model are those of its link `current`.
       python: What runs them.
-      owner: User and group; None leaves both out, as a user's own service has them already.
+      user: Who runs it: the account that the folder belongs to, which may read it.  root leaves it
+        to the unit's own account.  Empty makes a user's own service, in which the walls of a
+        system's cannot be put up, and which reads and writes below the folder.
     """
-    written = re.search(r"(?m)^WorkingDirectory=(\S+)$", text)
     lines = []
-    for line in text.splitlines():
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
         key, sign, value = line.partition("=")
-        if sign and key == "ExecStart":
+        if not user and (line.startswith("#") or _WALLS.fullmatch(key)):
+            continue  # the comments are on the walls
+        if key == "ExecStart":
             value = _command(value, folder, python)
-        elif sign and key in ("User", "Group") and owner:
-            value = owner[key == "Group"]
-        elif sign and key in ("User", "Group"):
-            continue
-        elif written:
-            value = value.replace(written[1], folder)
+        elif key == "User" and user != "root":
+            value = user
+        elif key == "ProtectHome" and folder.startswith(("/home/", "/root/")):
+            value = "read-only"
+        elif key == "WantedBy" and not user:
+            value = "default.target"
+        value = value if user else value.replace(_STATE, f"{folder}/{_DATA}")
         lines.append(f"{key}{sign}{value}")
-    made = "\n".join(lines) + "\n"
-    return made if owner else made.replace("WantedBy=multi-user.target", "WantedBy=default.target")
+    return "\n".join(lines) + "\n"
 
 
 def _command(command: str, folder: str, python: str) -> str:
@@ -142,9 +159,12 @@ def _command(command: str, folder: str, python: str) -> str:
     fitted = [python]
     for word in command.split()[1:]:
         name = word.rpartition("/")[2]
-        own = name == "infer.py" or name.endswith(".tflite")
-        inside = f"{folder}/current/{'infer.py' if name == 'infer.py' else 'model.tflite'}"
-        fitted.append(inside if own else word)
+        if name == "infer.py":
+            fitted.append(f"{folder}/current/infer.py")
+        elif name.endswith(".tflite"):
+            fitted.append(f"{folder}/current/model.tflite")
+        else:
+            fitted.append(word)
     return " ".join(fitted)
 
 
