@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tfedge import paths
+from tfedge.boards import measured
 from tfedge.declarations import setting
 from tfedge.errors import UserError, did_you_mean
 from tfedge.plan import settings, sources, store
@@ -160,13 +161,24 @@ def build(
 
 
 def report(pipeline: Pipeline, root: Path) -> dict[str, Any]:
-    """Gather the figures of every finished stage."""
-    return ladder.report_of(pipeline.name, _records(plan(pipeline, root)))
+    """Gather the figures of every finished stage, and those that boards have measured."""
+    own = measured.figures(result(pipeline, root).parent)
+    return ladder.report_of(pipeline.name, _records(plan(pipeline, root)), own)
 
 
 def result(pipeline: Pipeline, root: Path) -> Path:
     """Say where the pipeline's last .tflite is put."""
     return root / pipeline.name / f"{pipeline.name}.tflite"
+
+
+def model_of(file: Path, root: Path) -> Path:
+    """Return a .tflite as it is, and for a pipeline's file what its build has made."""
+    if file.suffix != ".toml":
+        return file
+    made = result(load(file), root)
+    if not made.is_file():
+        raise UserError(file, f"has made no {made} yet", f"run: tfedge build {file}")
+    return made
 
 
 def _run(
@@ -227,7 +239,8 @@ def _publish(pipeline: Pipeline, root: Path, data: dict[str, Any]) -> None:
         paths.replace(target, files[-1].read_bytes())
     else:
         target.unlink(missing_ok=True)
-    report = ladder.report_of(pipeline.name, _records(steps))
+    own = measured.figures(target.parent)
+    report = ladder.report_of(pipeline.name, _records(steps), own)
     paths.replace(
         target.with_name("report.json"), json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     )

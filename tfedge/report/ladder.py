@@ -23,10 +23,15 @@ COLUMNS = {
 LEFT_OUT = ("history", "zeros", "test", "notes", "left_in_float", "epochs", "count")
 
 
-def report_of(pipeline: str, records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def report_of(
+    pipeline: str,
+    records: Iterable[Mapping[str, Any]],
+    measured: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     """Join the records of finished stages into a report, as JSON values.
 
-    A figure that was not measured is absent.  ``test`` is what the last `evaluate` found.
+    A figure that was not measured is absent.  ``test`` is what the last `evaluate` found,
+    ``boards`` what boards have measured of the result.
     """
     records = list(records)
     report: dict[str, Any] = {"pipeline": pipeline, "stages": []}
@@ -38,6 +43,8 @@ def report_of(pipeline: str, records: Iterable[Mapping[str, Any]]) -> dict[str, 
             report["test"] = record["figures"]["test"]
     if records:
         report["versions"] = records[-1]["versions"]
+    if boards := [dict(figures) for figures in measured]:
+        report["boards"] = boards
     return report
 
 
@@ -53,7 +60,8 @@ def table(report: Mapping[str, Any]) -> str:
         ).rstrip()
         for row in (head, *rows)
     ]
-    return "\n".join([*lines, *_notes(report), "", gained(report)])
+    own = [board_line(figures) for figures in report.get("boards", ())]
+    return "\n".join([*lines, *_notes(report), "", gained(report), *own])
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -63,6 +71,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", *(f"- {note.strip()}" for note in _notes(report)), "", gained(report), ""]
+    if "boards" in report:
+        lines += ["## On boards", "", *(f"- {board_line(one)}" for one in report["boards"]), ""]
     if "test" in report:
         lines += _test(report["test"])
     return "\n".join(lines)
@@ -88,6 +98,23 @@ def gained(report: Mapping[str, Any]) -> str:
             other = report["test"]["against"]
             parts.append(f"of {other['stage']} {100 * other['accuracy']:.2f} %")
     return f"{last['name']} against {first['name']}: " + ", ".join(parts)
+
+
+def board_line(figures: Mapping[str, Any]) -> str:
+    """Say in one line what a board has measured itself."""
+    parts = [
+        f"{name} p50 {figures[f'{key}_p50_ms']:.3f} ms, p99 {figures[f'{key}_p99_ms']:.3f} ms"
+        for key, name in (("total", "an input"), ("invoke", "the network alone"))
+        if f"{key}_p50_ms" in figures and f"{key}_p99_ms" in figures
+    ]
+    parts += [f"first {figures['first_ms']:.1f} ms"] if "first_ms" in figures else []
+    parts += [f"{figures['memory_mib']:.0f} MiB"] if figures.get("memory_mib") else []
+    parts += [f"{figures['energy_mj']:.2f} mJ"] if "energy_mj" in figures else []
+    runtime = ", ".join(str(figures[key]) for key in ("runtime", "delegate") if key in figures)
+    line = f"on {figures['host']}, {figures['model']} ({runtime}): {', '.join(parts)}"
+    if figures.get("valid", True):
+        return line
+    return f"{line}; NOT VALID: {figures.get('invalid_because', 'throttled')}"
 
 
 def interval(figures: Mapping[str, Any]) -> str:
