@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
@@ -12,6 +12,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 _T = TypeVar("_T")
+
+_VALUES_MOST = 32
+"""Elements that a constant may have to be read as numbers: axes, paddings and shapes have fewer."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Tensor:
       buffer: The file's number of its content; tensors may share one.
       stored: Bytes of its content; 0 for a tensor that is worked out when the model runs.
       zeros: Elements that stand for 0, where the content is plain numbers; else None.
+      values: What a short constant of int32 or int64 holds, such as axes, paddings and shapes.
+      dynamic: One of its axes has another length at every call; `shape` has a 1 or -1 there.
     """
 
     name: str
@@ -37,6 +42,8 @@ class Tensor:
     buffer: int
     stored: int
     zeros: int | None
+    values: tuple[int, ...] = ()
+    dynamic: bool = False
 
     @property
     def constant(self) -> bool:
@@ -49,13 +56,21 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """One operator; `inputs` and `outputs` number its subgraph's tensors, -1 is an absent one."""
+    """One operator.
+
+    Attributes:
+      inputs: Numbers of its subgraph's tensors; -1 is an absent one.
+      outputs: As `inputs`.
+      options: A built-in's settings by the schema's names, such as ``strideW``, with the schema's
+        numbers for enumerations.
+    """
 
     name: str
     version: int
     custom: bool
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -159,11 +174,23 @@ def _subgraph(
             *codes[int(operator.OpcodeIndex())],
             indices(operator.InputsAsNumpy()),
             indices(operator.OutputsAsNumpy()),
+            _options(operator),
         )
         for operator in _each(subgraph.Operators, subgraph.OperatorsLength())
     )
     ends = indices(subgraph.InputsAsNumpy()), indices(subgraph.OutputsAsNumpy())
     return Subgraph(_text(subgraph.Name()), *ends, tensors, operators)
+
+
+def _options(operator: schema.Operator) -> dict[str, Any]:
+    table = operator.BuiltinOptions()
+    made = schema.BuiltinOptionsCreator(operator.BuiltinOptionsType(), table) if table else None
+    if made is None:
+        return {}
+    return {
+        name: tuple(value.tolist()) if isinstance(value, np.ndarray) else value
+        for name, value in vars(made).items()
+    }
 
 
 def _tensor(tensor: schema.Tensor, contents: list[np.ndarray]) -> Tensor:
@@ -182,7 +209,15 @@ def _tensor(tensor: schema.Tensor, contents: list[np.ndarray]) -> Tensor:
         tensor.Buffer(),
         content.size,
         _zeros(content, dtype, shape, zero_points, axis) if plain else None,
+        _values(content, dtype) if plain else (),
+        -1 in (*shape, *np.atleast_1d(tensor.ShapeSignatureAsNumpy())),
     )
+
+
+def _values(content: np.ndarray, dtype: str) -> tuple[int, ...]:
+    if dtype not in ("int32", "int64") or content.size > _VALUES_MOST * _NUMBERS[dtype].itemsize:
+        return ()
+    return tuple(content.view(_NUMBERS[dtype]).tolist())
 
 
 def _quantisation(
