@@ -1,0 +1,78 @@
+"""The convert stage's `target`, through the command line."""
+
+import json
+
+import pytest
+
+from tfedge.cli import main
+
+
+def edited(project, settings, old='[int8]\nuse = "convert"\nof = "aware"'):
+    file = project / "stripes.toml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, f'[int8]\nuse = "convert"\n{settings}', 1))
+    return file
+
+
+@pytest.mark.parametrize("command", ["plan", "build"])
+def test_a_target_that_is_none_is_named_before_anything_runs(project, capsys, command):
+    file = edited(project, 'of = "aware"\ntarget = "pi44"')
+    folder = project / "build"
+    assert main([command, str(file), "--build-dir", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert "stripes.toml [int8] target: there is no target 'pi44'\n  did you mean 'pi4'?" in said
+    assert not folder.exists()
+
+
+def test_the_manual_has_the_target(capsys):
+    assert main(["stages", "convert"]) == 0
+    assert "board or runtime that it must suit" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("built")
+
+
+def build(project, folder, capsys, settings, *, status):
+    """Build up to the convert stage, of the student; return its report, or what was said."""
+    file = edited(project, f'of = "student"\n{settings}')
+    command = ["build", str(file), "--build-dir", str(folder), "--until", "int8", "--json"]
+    capsys.readouterr()
+    assert main(command) == status
+    out, err = capsys.readouterr()
+    return json.loads(out)["stages"][-1] if status == 0 else err
+
+
+@pytest.mark.slow
+def test_a_file_that_suits_its_target_is_built_and_the_report_says_so(project, folder, capsys):
+    stage = build(project, folder, capsys, 'target = "pi4"', status=0)
+    assert (stage["name"], stage["target"], stage["check"]["ok"]) == ("int8", "pi4", True)
+    assert stage["check"]["process_bytes"] > stage["check"]["file_bytes"] > 0
+    assert "notes" not in stage
+
+
+@pytest.mark.slow
+def test_a_target_where_int8_is_slow_is_told_so(project, folder, capsys):
+    stage = build(project, folder, capsys, 'target = "tflite-runtime 2.14"', status=0)
+    (note,) = stage["notes"]
+    assert note.startswith("tflite-runtime-2.14: tflite-runtime 2.14 has no XNNPACK for int8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["int8", "dynamic", "float16", "float32"])
+def test_the_dense_layers_of_every_form_suit_the_oldest_runtime(project, folder, capsys, form):
+    settings = f'form = "{form}"\ntarget = "tflite-runtime-2.5"'
+    assert build(project, folder, capsys, settings, status=0)["check"]["ok"]
+
+
+@pytest.mark.slow
+def test_a_form_that_the_target_gets_wrong_stops_the_build(project, folder, capsys):
+    settings = 'form = "int16x8"\ntarget = "tflite-runtime 2.8"'
+    said = build(project, folder, capsys, settings, status=1)
+    assert "stripes.toml [int8] target: the file is not fit for tflite-runtime-2.8" in said
+    assert "FULLY_CONNECTED v4 of layer 'dense" in said
+    assert "takes for one of 32" in said
+    assert 'write form = "int8"' in said
+    assert "Traceback" not in said
