@@ -6,10 +6,9 @@ import pytest
 from board_models import WRONG, cases, error
 from conftest import REPO
 from real_runtimes import environment_with, python_with
-from tiny_conv import G, Op, T, conv_model, model_of
+from tiny_conv import G, Op, T, model_of
 from tiny_model import card_for, tiny_model, with_card
 
-from tfedge.boards import memory
 from tfedge.boards.checking import as_json, check
 from tfedge.boards.runtimes import RUNTIMES
 from tfedge.boards.targets import TARGETS, target
@@ -161,26 +160,6 @@ def test_a_file_that_is_larger_than_the_board_fails_there_and_nowhere_else():
     (one,) = found(content, "zero2", "fails")
     assert "needs about 560 MiB, and a process can have 256" in one.happens
     assert found(content, "pi4", "fails") == []
-
-
-def test_what_is_needed_at_once_is_what_the_arena_holds():
-    # a -> b -> c -> d: never more than two at once, of 64, 192, 128 and 64 bytes.
-    chain = [
-        T(name, "int8", (1, size)) for name, size in zip("abcd", (64, 192, 128, 60), strict=True)
-    ]
-    steps = [Op("RELU", (i,), (i + 1,)) for i in range(3)]
-    whole = facts(model_of(G("main", tuple(chain), tuple(steps), (0,), (3,))), "it")
-    assert memory.arena_bytes(whole.subgraphs[0]) == 192 + 128
-    # With b read once more at the end, three are needed at once there.
-    steps[2] = Op("ADD", (2, 1), (3,))
-    whole = facts(model_of(G("main", tuple(chain), tuple(steps), (0,), (3,))), "it")
-    assert memory.arena_bytes(whole.subgraphs[0]) == 192 + 128 + 64
-
-
-def test_constants_are_no_part_of_the_arena():
-    # image 48 -> 64, features 8 -> 64, flat 8 -> 64, logits 3 -> 64: at most two at once.
-    (subgraph,) = facts(conv_model(), "it").subgraphs
-    assert memory.arena_bytes(subgraph) == 2 * 64
 
 
 def test_the_card_counts_as_file_and_changes_nothing_else():

@@ -96,7 +96,7 @@ def check(content: bytes, where: object, target: Target, layers: Layers = ()) ->
         tuple(sorted(found, key=lambda one: SEVERITIES.index(one.severity))),
         len(content),
         arena,
-        memory.process_bytes(known),
+        _need(known, target),
     )
 
 
@@ -199,7 +199,7 @@ def _file(known: Facts, target: Target) -> Iterator[Finding]:
     """Yield what the file as a whole meets."""
     yield from _ends(known, target)
     yield from _speed(known, target)
-    need = memory.process_bytes(known)
+    need = _need(known, target)
     if target.memory_mib and need > target.memory_mib * memory.MIB:
         happens = (
             f"needs about {need / memory.MIB:.0f} MiB, and a process can have {target.memory_mib}:"
@@ -212,6 +212,13 @@ def _file(known: Facts, target: Target) -> Iterator[Finding]:
     if bare:
         happens = "PyPI has no wheel of it"
         yield Finding(NOTE, (), tuple(bare), happens, "build it from TensorFlow's source")
+
+
+def _need(known: Facts, target: Target) -> int:
+    """Return what a process needs on that of the target's runtimes that needs most."""
+    int8 = any(tensor.dtype == "int8" for tensor in known.inputs)
+    kinds = {RUNTIMES[name].int8_fast or not int8 for name in target.runtimes}
+    return max(memory.process_bytes(known, xnnpack=fast) for fast in kinds)
 
 
 def _ends(known: Facts, target: Target) -> Iterator[Finding]:

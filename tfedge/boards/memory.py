@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tfedge.tflite.facts import Facts
 from tfedge.tflite.graph import Subgraph, Tensor
 
@@ -16,14 +18,22 @@ _BYTES = {
     **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 2),
 }
 _ALIGNMENT = 64
+_POINTER = 8
 
 
-def process_bytes(of: Facts) -> int:
-    """Estimate what a process needs at most: itself, the file twice, and the activations.
+def process_bytes(of: Facts, *, xnnpack: bool) -> int:
+    """Estimate what a process needs: itself, the file twice, activations, and the kernels' own.
 
     Twice, for a runtime may keep the weights once more, in the order in which XNNPACK reads them.
+    It is meant as an upper bound and is none where a runtime does otherwise on another processor.
+
+    Args:
+      xnnpack: XNNPACK runs the network, and not TFLite's own kernels.
     """
-    return PROCESS_MIB * MIB + 2 * of.sizes.total + max(arena_bytes(s) for s in of.subgraphs)
+    activations = max(
+        arena_bytes(graph) + _scratch(graph, xnnpack=xnnpack) for graph in of.subgraphs
+    )
+    return PROCESS_MIB * MIB + 2 * of.sizes.total + activations
 
 
 def arena_bytes(subgraph: Subgraph) -> int:
@@ -32,8 +42,7 @@ def arena_bytes(subgraph: Subgraph) -> int:
     Two tensors share a place unless both are needed at once: from the operator that makes a tensor
     to the last that reads it, inputs from the start and outputs to the end.  The largest is placed
     first, each at the lowest place that is free all its life, as TFLite's own planner does
-    (arena_planner.cc).  What kernels need for themselves while they run is not in the file and not
-    counted.
+    (arena_planner.cc).
     """
     lives = _lives(subgraph)
     order = sorted(lives, key=lambda index: -_size(subgraph.tensors[index]))
@@ -49,6 +58,27 @@ def arena_bytes(subgraph: Subgraph) -> int:
             start = max(start, high)
         placed.append((start, start + size, index))
     return max((end for _, end, _ in placed), default=0)
+
+
+def _scratch(subgraph: Subgraph, *, xnnpack: bool) -> int:
+    """Return what convolutions need beside the activations.
+
+    TFLite's own write each output's whole neighbourhood into a matrix and then pack that, one
+    convolution after another (im2col in conv.cc, and ruy).  XNNPACK keeps a pointer for each place
+    under the kernel, for all convolutions at once.
+    """
+    pointers, columns = 0, 0
+    for operator in subgraph.operators:
+        if operator.name not in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+            continue
+        fed, kernel = (subgraph.tensors[index] for index in operator.inputs[:2])
+        window = math.prod(kernel.shape[1:3])
+        places = math.prod(subgraph.tensors[operator.outputs[0]].shape[:3]) * window
+        if window > 1:
+            pointers += _POINTER * places
+        if window > 1 and operator.name == "CONV_2D":
+            columns = max(columns, 2 * places * fed.shape[-1] * _BYTES.get(fed.dtype, 1))
+    return pointers if xnnpack else columns
 
 
 def _lives(subgraph: Subgraph) -> dict[int, tuple[int, int]]:
