@@ -1,15 +1,22 @@
 """The convert stage's `target`, through the command line."""
 
 import json
+import os
 
 import pytest
+from conftest import STRIPES
+from stand_in_compiler import install, success, table
+from tiny_conv import G, Op, T, model_of
 
+from tfedge.boards.edgetpu_rules import MAPPED
 from tfedge.cli import main
+from tfedge.tflite import card
+from tfedge.tflite.facts import facts
 
 
 def edited(project, settings, old='[int8]\nuse = "convert"\nof = "aware"'):
     file = project / "stripes.toml"
-    text = file.read_text()
+    text = (STRIPES / file.name).read_text()
     assert old in text
     file.write_text(text.replace(old, f'[int8]\nuse = "convert"\n{settings}', 1))
     return file
@@ -76,3 +83,40 @@ def test_a_form_that_the_target_gets_wrong_stops_the_build(project, folder, caps
     assert "takes for one of 32" in said
     assert 'write form = "int8"' in said
     assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_for_coral_it_says_how_to_come_by_a_compiled_file(project, folder, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(project))
+    stage = build(project, folder, capsys, 'target = "coral"', status=0)
+    assert stage["check"]["edge_tpu"]["mapped"] == stage["check"]["edge_tpu"]["total"] > 0
+    (note,) = stage["notes"]
+    assert "edgetpu_compiler is not installed here" in note
+
+
+@pytest.mark.slow
+def test_for_coral_the_compiler_runs_and_the_card_goes_into_what_it_made(
+    project, folder, capsys, monkeypatch
+):
+    build(project, folder, capsys, 'target = "pi4"', status=0)
+    plain = (folder / "stripes/stripes.tflite").read_bytes()
+    ends = (*facts(plain, "it").inputs, *facts(plain, "it").outputs)
+    tensors = tuple(T(t.name, t.dtype, t.shape, None, t.scales, t.zero_points) for t in ends)
+    made = model_of(
+        G("", tensors, (Op("edgetpu-custom-op", (0,), (1,)),), (0,), (1,), signature=False)
+    )
+    rows = table(("CONV_2D", 1, MAPPED), ("ARG_MAX", 1, "Operation not supported"))
+    place = install(project / "bin", success(1, 1), rows, output=made)
+    monkeypatch.setenv("PATH", str(place), prepend=os.pathsep)
+
+    stage = build(project, folder, capsys, 'target = "coral"\ngolden = 1', status=0)
+
+    said = "\n".join(stage["notes"])
+    assert "mapped 1 of 2 operators" in said
+    assert "ARG_MAX: predicted none, the compiler says 1 x 'Operation not supported'" in said
+    assert "for the Edge TPU: model_edgetpu.tflite in this stage's folder" in said
+    (compiled,) = (folder / "stripes").rglob("model_edgetpu.tflite")
+    theirs, _ = card.read(compiled.read_bytes(), compiled)
+    ours, _ = card.read(compiled.with_name("model.tflite").read_bytes(), compiled)
+    assert theirs.labels == ours.labels
+    assert facts(compiled.read_bytes(), "it").custom_operators == ("edgetpu-custom-op",)

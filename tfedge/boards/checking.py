@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfedge.boards import memory, runtimes
 from tfedge.boards.runtimes import CUSTOM, RUNTIMES, WRONG
@@ -14,6 +14,9 @@ from tfedge.tflite import names
 from tfedge.tflite.facts import Facts, facts
 from tfedge.tflite.graph import Operator, Subgraph, Tensor
 from tfedge.tflite.names import Layers
+
+if TYPE_CHECKING:
+    from tfedge.boards.edgetpu import Mapping
 
 FAILS, WRONG_ANSWERS, SLOW, NOTE = "fails", "wrong", "slow", "note"
 SEVERITIES = (FAILS, WRONG_ANSWERS, SLOW, NOTE)
@@ -56,6 +59,7 @@ class Verdict:
       file_bytes: The whole file.
       arena_bytes: The activations, see `memory.arena_bytes`.
       process_bytes: The whole process, see `memory.process_bytes`.
+      mapping: What the Edge TPU's compiler makes of it, where that is the target.
     """
 
     target: Target
@@ -63,6 +67,7 @@ class Verdict:
     file_bytes: int
     arena_bytes: int
     process_bytes: int
+    mapping: Mapping | None = None
 
     @property
     def ok(self) -> bool:
@@ -88,8 +93,12 @@ def check(content: bytes, where: object, target: Target, layers: Layers = ()) ->
     """
     known = facts(content, where)
     found = _merged([*_kernels(known, target, layers), *_file(known, target)])
+    mapped = None
     if target.edge_tpu and EDGE_TPU not in known.custom_operators:
-        found += _mapping(content, where, target)
+        from tfedge.boards.edgetpu import mapping
+
+        mapped = mapping(content, where)
+        found += _edge_tpu(mapped)
     arena = max(memory.arena_bytes(subgraph) for subgraph in known.subgraphs)
     return Verdict(
         target,
@@ -97,11 +106,14 @@ def check(content: bytes, where: object, target: Target, layers: Layers = ()) ->
         len(content),
         arena,
         _need(known, target),
+        mapped,
     )
 
 
 def as_json(of: Verdict) -> dict[str, Any]:
     """Return a verdict as JSON takes it."""
+    from tfedge.boards import edgetpu
+
     target = asdict(of.target)
     return {
         "target": {name: value for name, value in target.items() if value not in ("", 0)},
@@ -110,6 +122,7 @@ def as_json(of: Verdict) -> dict[str, Any]:
         "file_bytes": of.file_bytes,
         "arena_bytes": of.arena_bytes,
         "process_bytes": of.process_bytes,
+        **({"edge_tpu": edgetpu.as_json(of.mapping)} if of.mapping else {}),
     }
 
 
@@ -232,7 +245,7 @@ def _ends(known: Facts, target: Target) -> Iterator[Finding]:
         happens = f"takes {batch} inputs at once ({name}), and infer.py feeds one"
         yield Finding(FAILS, (), (), happens, "convert with a fixed batch of 1, as tfedge does")
     open_ended = [tensor.name for tensor in known.inputs if tensor.dynamic]
-    if open_ended and not target.edge_tpu:  # whose compiler refuses it: see `_mapping`
+    if open_ended and not target.edge_tpu:  # whose compiler refuses it: see `_edge_tpu`
         happens = f"has axes of any length ({open_ended[0]}); the runtime takes each as 1"
         yield Finding(NOTE, (), (), happens, "convert with a fixed batch of 1, as tfedge does")
 
@@ -261,29 +274,21 @@ def _speed(known: Facts, target: Target) -> Iterator[Finding]:
         yield Finding(NOTE, (), target.runtimes, happens, remedy)
 
 
-def _mapping(content: bytes, where: object, target: Target) -> list[Finding]:
-    """Return what the Edge TPU's compiler will say, by the operator."""
-    from tfedge.boards.edgetpu import REFUSED, mapping
+def _edge_tpu(of: Mapping) -> list[Finding]:
+    """Return what the Edge TPU's compiler will say; the operators one by one are in `of`."""
+    from tfedge.boards.edgetpu import REFUSED
     from tfedge.boards.edgetpu_rules import MAPPED
 
-    found = mapping(content, where)
     findings = [
-        Finding(FAILS, (), (), f"edgetpu_compiler refuses it: {why}", "") for why in found.refused
+        Finding(FAILS, (), (), f"edgetpu_compiler refuses it: {why}", "") for why in of.refused
     ]
-    for one in found.operators:
+    for one in of.operators:
         if one.status not in (MAPPED, REFUSED):
             place = f"{one.name} v{one.version} {one.output}"
             why = f"stays on the CPU: {one.status}" + (f" ({one.why})" if one.why else "")
-            findings.append(Finding(SLOW, (place,), target.runtimes, why, ""))
-    if not found.mapped and not found.refused:
+            findings.append(Finding(SLOW, (place,), (), why, ""))
+    if not of.mapped and not of.refused:
         findings.append(Finding(FAILS, (), (), "nothing of it runs on the Edge TPU", ""))
-    findings += [Finding(NOTE, (), (), warning, "") for warning in found.warnings]
-    if found.mapped:
-        happens = (
-            f"{found.mapped} of {found.total} operators run on the Edge TPU (predicted);"
-            f" {found.parameter_bytes / memory.MIB:.2f} MiB of parameters, {found.cached}"
-        )
-        findings.append(Finding(NOTE, (), (), happens, ""))
     return _merged(findings)
 
 

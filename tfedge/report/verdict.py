@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable
 
+from tfedge.boards import edgetpu
 from tfedge.boards.checking import Finding, Verdict
 from tfedge.boards.memory import MIB
 from tfedge.boards.runtimes import listed
@@ -21,6 +22,8 @@ def text(of: Verdict, where: object) -> str:
     lines += [f"runtime  {listed(of.target.runtimes)}", ""]
     for finding in of.findings:
         lines += [*_finding(finding), ""]
+    if of.mapping:
+        lines += ["Edge TPU", textwrap.indent(edgetpu.describe(of.mapping), "  "), ""]
     room = f" of {of.target.memory_mib}" if of.target.memory_mib else ""
     lines.append(
         f"memory   about {of.process_bytes / MIB:.0f} MiB{room}, of which activations"

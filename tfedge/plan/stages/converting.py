@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from tfedge.boards import targets
@@ -54,8 +55,21 @@ class Convert:
         job.pass_on()
         ladder = {name: measured[name] for name in IN_LADDER}
         notes = [*made.figures.get("notes", ()), *checked.pop("notes", ())]
+        notes += _compiled(file, self.target)
         figures = file_figures(content, job.name) | ladder | made.figures | checked
         return figures | {"notes": notes} if notes else figures
+
+
+def _compiled(file: Path, name: str) -> tuple[str, ...]:
+    """Compile a file with its card for the Edge TPU, if that is its target; return notes."""
+    if not name or not targets.target(name).edge_tpu:
+        return ()
+    from tfedge.boards import compiler
+
+    said = compiler.compile_beside(file)
+    made = compiler.beside(file)
+    place = f"for the Edge TPU: {made.name} in this stage's folder, with its card"
+    return (*said, place) if made.is_file() else said
 
 
 def _checked(flatbuffer: bytes, layers: Any, name: str) -> dict[str, Any]:
