@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
+from tfedge.boards import targets
 from tfedge.declarations import required, setting
+from tfedge.errors import CheckError
 from tfedge.plan.job import TFLITE, Job, file_figures
 from tfedge.plan.settings import Converted, Network
 from tfedge.tflite.wishes import Wishes
@@ -22,11 +25,14 @@ class Convert:
 
     of: Network = required("stage whose network is converted")
     wishes: Wishes = field(default=Wishes())
+    target: str = setting("", "board or runtime that it must suit; see `tfedge check --targets`")
     golden: int = setting(2, "inputs kept in the file with their answers", low=0, high=16)
 
     def check(self, where: str) -> None:
         """Refuse settings that contradict one another."""
         self.wishes.check(where)
+        if self.target:
+            targets.target(self.target, f"{where} target")
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.tflite.evaluation import evaluate
@@ -36,6 +42,7 @@ class Convert:
         data, about = job.data, job.about("of")
         conversion = Conversion(job.load("of"), data, f"[{job.name}]", self.wishes)
         made = conversion.run()
+        checked = _checked(made.flatbuffer, conversion.layers, self.target) if self.target else {}
         file = job.out / TFLITE
         probabilities = about.output if about else "softmax"
         packed = pack(
@@ -47,7 +54,44 @@ class Convert:
         file.write_bytes(content)
         job.pass_on()
         ladder = {name: measured[name] for name in IN_LADDER}
-        return file_figures(content, job.name) | ladder | made.figures
+        notes = [*made.figures.get("notes", ()), *checked.pop("notes", ())]
+        notes += _compiled(file, self.target)
+        figures = file_figures(content, job.name) | ladder | made.figures | checked
+        return figures | {"notes": notes} if notes else figures
+
+
+def _compiled(file: Path, name: str) -> tuple[str, ...]:
+    """Compile a file with its card for the Edge TPU, if that is its target; return notes."""
+    if not name or not targets.target(name).edge_tpu:
+        return ()
+    from tfedge.boards import compiler
+
+    said = compiler.compile_beside(file)
+    made = compiler.beside(file)
+    place = f"for the Edge TPU: {made.name} in this stage's folder, with its card"
+    return (*said, place) if made.is_file() else said
+
+
+def _checked(flatbuffer: bytes, layers: Any, name: str) -> dict[str, Any]:
+    """Hold a file to its target; return figures for the report.
+
+    Raises:
+      CheckError: It would not load there or answer nonsense.
+    """
+    from tfedge.boards import checking
+
+    target = targets.target(name)
+    found = checking.check(flatbuffer, "target", target, layers)
+    if not found.ok:
+        problem = "; ".join(checking.sentence(one) for one in found.serious)
+        fix = "; ".join(dict.fromkeys(one.remedy for one in found.serious if one.remedy))
+        raise CheckError("target", f"the file is not fit for {target.name}: {problem}", fix)
+    slow = [one for one in found.findings if one.severity == checking.SLOW]
+    return {
+        "target": target.name,
+        "check": checking.as_json(found),
+        "notes": [f"{target.name}: {checking.sentence(one)}" for one in slow],
+    }
 
 
 @dataclass(frozen=True)
