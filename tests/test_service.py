@@ -5,10 +5,12 @@ import configparser
 import re
 import shlex
 import signal
+import sys
 
 import pytest
 from beside import beside
 from conftest import REPO
+from test_layers import imports
 
 FOLDER = REPO / "device"
 README = (FOLDER / "README.md").read_text()
@@ -134,13 +136,7 @@ def test_a_message_that_the_readme_explains_is_one_that_the_file_gives(file, wor
 @pytest.mark.parametrize("name", BESIDE)
 def test_what_lies_beside_is_python_3_7_and_needs_numpy_at_most(name):
     tree = ast.parse((FOLDER / f"{name}.py").read_text(), feature_version=(3, 7))
-    imported = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module.partition(".")[0])
-    assert not any("tfedge" in module for module in imported)
+    imported = {module.partition(".")[0] for module in imports(FOLDER / f"{name}.py")}
+    assert imported <= {"infer", "numpy", "PIL"} | set(sys.stdlib_module_names)
     later = {"removeprefix", "removesuffix", "prod", "cached_property", "cache", "pairwise"}
     assert not {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & later
-    assert "infer" in imported
