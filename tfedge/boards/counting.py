@@ -1,0 +1,118 @@
+"""Count the Arm instructions of .tflite files on an emulated Pi."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+from statistics import median
+
+import numpy as np
+
+from tfedge.boards import counted
+from tfedge.boards.cache import cached
+from tfedge.boards.emulation import Userland
+from tfedge.errors import UserError
+
+_SOURCE = Path(__file__).with_name("count_instructions.c")
+_COMPILERS = ("cc", "gcc", "clang")
+_CALLS = 7
+"""Of each file.  The first differs a little from the others, which are equal but for a few
+instructions in ten thousand; the median is taken."""
+
+_TOO_OLD = re.compile(r"supports only a minimum version of (\d+)")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A .tflite and what it is called on, an array for each of its inputs."""
+
+    flatbuffer: bytes
+    inputs: tuple[np.ndarray, ...]
+
+
+def instructions(userland: Userland, board: str, models: Sequence[Model]) -> list[int]:
+    """Return how many instructions one call of each model takes, on one thread.
+
+    Counted is what lies between two marks around `Interpreter.invoke`, less what lies between two
+    marks with nothing in between.  The same file gives the same number again within a few
+    instructions in ten thousand, whatever else the machine does.
+
+    Args:
+      board: One of `pi.BOARDS`.
+
+    Raises:
+      UserError: A compiler or QEMU's plugins are missing, or a model does not run.
+    """
+    library = _plugin(userland, board)
+    with tempfile.TemporaryDirectory(prefix="tfedge-count-") as folder:
+        files = [Path(folder) / str(number) for number in range(len(models))]
+        for file, model in zip(files, models, strict=True):
+            file.write_bytes(model.flatbuffer)
+            np.savez(file.with_suffix(".npz"), *model.inputs)
+        # -P: the modules beside the script are not for the board to import.
+        script = ["-P", str(counted.__file__), str(_CALLS), *map(str, files)]
+        done = subprocess.run(
+            userland.command(board, script, library), capture_output=True, text=True
+        )
+    if done.returncode:
+        raise UserError(f"the emulated {board}", f"the model does not run there: {_last(done)}")
+    return read(done.stderr)
+
+
+def read(said: str) -> list[int]:
+    """Return the instructions of each file from what `counted` and the plugin wrote on stderr."""
+    warming, *files = said.split("file\n")
+    nothing = median(_between(warming))
+    return [round(median(_between(lines)) - nothing) for lines in files]
+
+
+def _between(lines: str) -> list[int]:
+    # Every second line is of what lies between a call and the next.
+    return [int(number) for number in re.findall(r"^instructions (\d+)$", lines, re.M)][1::2]
+
+
+def _plugin(userland: Userland, board: str) -> Path:
+    """Return the compiled plugin, written for an interface that this QEMU takes."""
+    library = _compiled(1)
+    done = _tried(userland, board, library)
+    if newer := _TOO_OLD.search(done.stderr):
+        library = _compiled(int(newer[1]))
+        done = _tried(userland, board, library)
+    if done.returncode:
+        fix = "take Debian's: apt-get install qemu-user (qemu-user-static has no plugins)"
+        raise UserError(userland.emulator[-1], f"does not load a plugin: {_last(done)}", fix)
+    return library
+
+
+def _tried(userland: Userland, board: str, library: Path) -> subprocess.CompletedProcess[str]:
+    command = userland.command(board, ["-c", ""], library)
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def _compiled(interface: int) -> Path:
+    """Return the plugin as a shared library for this machine, from the cache or compiled now."""
+    compiler = next((found for name in _COMPILERS if (found := which(name))), None)
+    if compiler is None:
+        fix = "install one, such as: apt-get install gcc libc6-dev"
+        raise UserError("cc", "counting instructions needs a C compiler, and there is none", fix)
+    flags = ["-O2", "-shared", "-fPIC", f"-DINTERFACE={interface}"]
+
+    def make(folder: Path) -> None:
+        command = [compiler, *flags, "-o", str(folder / "count.so"), str(_SOURCE)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            fix = "install its headers, such as: apt-get install libc6-dev"
+            raise UserError(compiler, f"cannot compile {_SOURCE.name}: {_last(done)}", fix)
+
+    decides = {"source": _SOURCE.read_text(), "flags": flags}
+    return cached("plugin", decides, make) / "count.so"
+
+
+def _last(done: subprocess.CompletedProcess[str]) -> str:
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"it ended with {done.returncode}"
