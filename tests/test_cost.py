@@ -28,6 +28,9 @@ def interpreted(flatbuffer, x):
     return interpreter.get_tensor(found["index"])
 
 
+MODELS = [counting.Model(tiny_model(), (np.zeros((1, 4, 4, 3), np.int8),))]
+
+
 @pytest.fixture
 def x():
     return np.random.default_rng(0).integers(-128, 128, (1, 4, 4, 3), dtype=np.int8)
@@ -86,7 +89,7 @@ def test_a_machine_without_a_compiler_is_told_what_to_install(monkeypatch, tmp_p
     monkeypatch.setenv("PATH", str(tmp_path))
     userland = Userland(BOOKWORM, tmp_path, tmp_path, ("qemu-aarch64",), tmp_path)
     with pytest.raises(UserError, match=r"cc: counting .* needs a C compiler.*\n.*apt-get install"):
-        counting.instructions(userland, "pi4", [])
+        counting.instructions(userland, "pi4", MODELS)
 
 
 @pytest.fixture
@@ -124,7 +127,7 @@ def test_a_plugin_is_compiled_for_the_interface_that_the_emulator_asks_for(emula
 def test_an_emulator_without_plugins_is_named(emulator):
     userland = emulator("echo 'qemu: unknown option plugin' >&2; exit 1")
     with pytest.raises(UserError, match="does not load a plugin: qemu: unknown option plugin"):
-        counting.instructions(userland, "pi4", [])
+        counting.instructions(userland, "pi4", MODELS)
 
 
 STEPS = (Step("CONV_2D", "a;b", 700), Step("FULLY_CONNECTED", "logits", 250))

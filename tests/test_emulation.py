@@ -119,6 +119,8 @@ def test_a_machine_without_a_debian_mirror_is_told_so(tools):
 
 
 def test_apts_own_words_say_why_it_failed(tools, tmp_path):
+    for name in ("dpkg", "dpkg-deb", "tar"):
+        tools(name, "exit 1")
     tools(
         "apt-get",
         "case $* in *indextargets*) echo '|http://c/debian/|stable'; exit;; esac\n"

@@ -13,16 +13,17 @@ from statistics import median
 
 import numpy as np
 
-from tfedge.boards import counted
+from tfedge.boards import counted, debian
 from tfedge.boards.cache import cached
 from tfedge.boards.emulation import Userland
 from tfedge.errors import UserError
+from tfedge.tflite.parts import part
 
 _SOURCE = Path(__file__).with_name("count_instructions.c")
 _COMPILERS = ("cc", "gcc", "clang")
 _CALLS = 7
-"""Of each file.  The first differs a little from the others, which are equal but for a few
-instructions in ten thousand; the median is taken."""
+"""Of each file.  The first differs a little from the others, which are all but equal; the median is
+taken."""
 
 _TOO_OLD = re.compile(r"supports only a minimum version of (\d+)")
 
@@ -48,7 +49,10 @@ def instructions(userland: Userland, board: str, models: Sequence[Model]) -> lis
     Raises:
       UserError: A compiler or QEMU's plugins are missing, or a model does not run.
     """
+    if not models:
+        return []
     library = _plugin(userland, board)
+    models = [Model(part(models[0].flatbuffer, range(0)).flatbuffer, ()), *models]
     with tempfile.TemporaryDirectory(prefix="tfedge-count-") as folder:
         files = [Path(folder) / str(number) for number in range(len(models))]
         for file, model in zip(files, models, strict=True):
@@ -61,7 +65,13 @@ def instructions(userland: Userland, board: str, models: Sequence[Model]) -> lis
         )
     if done.returncode:
         raise UserError(f"the emulated {board}", f"the model does not run there: {_last(done)}")
-    return read(done.stderr)
+    return read(done.stderr)[1:]
+
+
+def check_tools() -> None:
+    """Raise a `UserError` if something is missing here that counting, or making a Pi, calls."""
+    debian.check_tools()
+    _compiler()
 
 
 def read(said: str) -> list[int]:
@@ -96,10 +106,7 @@ def _tried(userland: Userland, board: str, library: Path) -> subprocess.Complete
 
 def _compiled(interface: int) -> Path:
     """Return the plugin as a shared library for this machine, from the cache or compiled now."""
-    compiler = next((found for name in _COMPILERS if (found := which(name))), None)
-    if compiler is None:
-        fix = "install one, such as: apt-get install gcc libc6-dev"
-        raise UserError("cc", "counting instructions needs a C compiler, and there is none", fix)
+    compiler = _compiler()
     flags = ["-O2", "-shared", "-fPIC", f"-DINTERFACE={interface}"]
 
     def make(folder: Path) -> None:
@@ -111,6 +118,14 @@ def _compiled(interface: int) -> Path:
 
     decides = {"source": _SOURCE.read_text(), "flags": flags}
     return cached("plugin", decides, make) / "count.so"
+
+
+def _compiler() -> str:
+    for name in _COMPILERS:
+        if found := which(name):
+            return found
+    fix = "install one, such as: apt-get install gcc libc6-dev"
+    raise UserError("cc", "counting instructions needs a C compiler, and there is none", fix)
 
 
 def _last(done: subprocess.CompletedProcess[str]) -> str:

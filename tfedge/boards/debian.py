@@ -59,6 +59,12 @@ def machine() -> str:
     return found
 
 
+def check_tools() -> None:
+    """Raise a `UserError` if one of the tools is missing that take Debian's packages apart."""
+    for tool in ("apt-get", "dpkg", "dpkg-deb", "tar"):
+        _present(tool)
+
+
 def unpack(suite: Suite, architecture: str, packages: Sequence[str], folder: Path) -> None:
     """Fill `folder` with what is in `packages` and all that they depend on.
 
@@ -67,6 +73,7 @@ def unpack(suite: Suite, architecture: str, packages: Sequence[str], folder: Pat
     Raises:
       UserError: A tool is missing, or the mirror cannot be reached or has no such suite.
     """
+    check_tools()
     with tempfile.TemporaryDirectory(prefix="tfedge-apt-") as scratch:
         archives = _downloaded(suite, architecture, packages, Path(scratch))
         # Links as in every Debian of today come first; some packages still bring /lib as a folder.
@@ -128,8 +135,6 @@ def _take_apart(archive: Path, folder: Path) -> None:
     reading = ("dpkg-deb", "--fsys-tarfile", str(archive))
     out = [f"--exclude={pattern}" for pattern in _LEFT_OUT]
     writing = ("tar", "x", "--keep-directory-symlink", "--no-same-owner", *out, "-C", str(folder))
-    for command in (reading, writing):
-        _present(command[0])
     with subprocess.Popen(reading, stdout=subprocess.PIPE) as source:
         done = subprocess.run(writing, stdin=source.stdout, capture_output=True, text=True)
     if source.returncode or done.returncode:

@@ -25,7 +25,7 @@ def part(flatbuffer: bytes, operators: range) -> Part:
 
     Args:
       flatbuffer: A model without its card; nothing of it is changed.
-      operators: Numbers in the order in which they run, without gaps.
+      operators: Numbers in the order in which they run, without gaps; perhaps none.
     """
     model = unpacked(flatbuffer)
     graph = model.subgraphs[0]
