@@ -56,7 +56,8 @@ def test_the_selftest_passes(done):
 
 
 def test_pictures_get_the_workstations_answers_and_a_broken_one_a_line(done, infer, folder, model):
-    answers = [json.loads(line) for line in done["commands"][1]["out"].splitlines()]
+    lines = [json.loads(line) for line in done["commands"][1]["out"].splitlines()]
+    answers = [line for line in lines if "classes" in line]
     names = [str(folder / "pictures" / f"{number}.png") for number in (0, 1, 2, 4, 5)]
     assert [answer["input"] for answer in answers] == names
     here = infer.Classifier(str(model), threads=1)

@@ -2,8 +2,7 @@
  * were since it last said so whenever the program calls getsid(), which nothing else calls.
  *
  * QEMU's qemu-plugin.h is part of no Debian package, so what is used of it is declared here as in
- * https://www.qemu.org/docs/master/devel/tcg-plugins.html.  All of it is in every version of the
- * interface; QEMU only asks which one a plugin was written for: compile with -DINTERFACE=1 and up.
+ * https://www.qemu.org/docs/master/devel/tcg-plugins.html, version 1, which QEMU 4.2 to 8.2 take.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -23,7 +22,7 @@ void qemu_plugin_register_vcpu_syscall_cb(
     Plugin, void (*)(Plugin, unsigned, int64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t,
                      uint64_t, uint64_t, uint64_t));
 
-EXPORT int qemu_plugin_version = INTERFACE;
+EXPORT int qemu_plugin_version = 1;
 
 /* Not atomic: only a program with one busy thread is counted. */
 static uint64_t count;

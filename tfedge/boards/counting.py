@@ -25,8 +25,6 @@ _CALLS = 7
 """Of each file.  The first differs a little from the others, which are all but equal; the median is
 taken."""
 
-_TOO_OLD = re.compile(r"supports only a minimum version of (\d+)")
-
 
 @dataclass(frozen=True)
 class Model:
@@ -47,11 +45,11 @@ def instructions(userland: Userland, board: str, models: Sequence[Model]) -> lis
       board: One of `pi.BOARDS`.
 
     Raises:
-      UserError: A compiler or QEMU's plugins are missing, or a model does not run.
+      UserError: A compiler is missing, or a model does not run.
     """
     if not models:
         return []
-    library = _plugin(userland, board)
+    library = _plugin()
     models = [Model(part(models[0].flatbuffer, range(0)).flatbuffer, ()), *models]
     with tempfile.TemporaryDirectory(prefix="tfedge-count-") as folder:
         files = [Path(folder) / str(number) for number in range(len(models))]
@@ -64,7 +62,7 @@ def instructions(userland: Userland, board: str, models: Sequence[Model]) -> lis
             userland.command(board, script, library), capture_output=True, text=True
         )
     if done.returncode:
-        raise UserError(f"the emulated {board}", f"the model does not run there: {_last(done)}")
+        raise UserError(f"the emulated {board}", f"the model does not run: {_last(done)}")
     return read(done.stderr)[1:]
 
 
@@ -86,28 +84,10 @@ def _between(lines: str) -> list[int]:
     return [int(number) for number in re.findall(r"^instructions (\d+)$", lines, re.M)][1::2]
 
 
-def _plugin(userland: Userland, board: str) -> Path:
-    """Return the compiled plugin, written for an interface that this QEMU takes."""
-    library = _compiled(1)
-    done = _tried(userland, board, library)
-    if newer := _TOO_OLD.search(done.stderr):
-        library = _compiled(int(newer[1]))
-        done = _tried(userland, board, library)
-    if done.returncode:
-        fix = "take Debian's: apt-get install qemu-user (qemu-user-static has no plugins)"
-        raise UserError(userland.emulator[-1], f"does not load a plugin: {_last(done)}", fix)
-    return library
-
-
-def _tried(userland: Userland, board: str, library: Path) -> subprocess.CompletedProcess[str]:
-    command = userland.command(board, ["-c", ""], library)
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def _compiled(interface: int) -> Path:
+def _plugin() -> Path:
     """Return the plugin as a shared library for this machine, from the cache or compiled now."""
     compiler = _compiler()
-    flags = ["-O2", "-shared", "-fPIC", f"-DINTERFACE={interface}"]
+    flags = ["-O2", "-shared", "-fPIC"]
 
     def make(folder: Path) -> None:
         command = [compiler, *flags, "-o", str(folder / "count.so"), str(_SOURCE)]
@@ -116,8 +96,7 @@ def _compiled(interface: int) -> Path:
             fix = "install its headers, such as: apt-get install libc6-dev"
             raise UserError(compiler, f"cannot compile {_SOURCE.name}: {_last(done)}", fix)
 
-    decides = {"source": _SOURCE.read_text(), "flags": flags}
-    return cached("plugin", decides, make) / "count.so"
+    return cached("plugin", {"source": _SOURCE.read_text(), "flags": flags}, make) / "count.so"
 
 
 def _compiler() -> str:

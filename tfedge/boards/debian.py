@@ -48,6 +48,7 @@ class Suite:
 
 
 BOOKWORM = Suite("bookworm", "3.11", 36)
+BULLSEYE = Suite("bullseye", "3.9", 31)
 
 
 def machine() -> str:

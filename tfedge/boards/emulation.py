@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from shutil import which
 
 from tfedge.boards import debian, pi, wheels
 from tfedge.boards.cache import cached
@@ -24,12 +23,15 @@ from tfedge.errors import UserError, did_you_mean
 from tfedge.progress import Progress
 
 QEMU = "qemu-aarch64"
-"""Of Debian's package `qemu-user`.  The one of `qemu-user-static` can load no plugin."""
+"""Of Debian 12's package `qemu-user`, whatever this machine runs: later ones load no plugins."""
+
+TFLITE = ("tflite-runtime==2.14.0", "numpy<2", "pillow")
+"""What pip is to fetch for the runtime of 32-bit systems, the last of that name."""
 
 _RECIPE = 1
 """Raise it where the same settings would now make another folder."""
 
-_LOADERS = {"amd64": "lib64/ld-linux-x86-64.so.2", "arm64": "lib/ld-linux-aarch64.so.1"}
+_LOADERS = {"amd64": "ld-linux-x86-64.so.2", "arm64": "ld-linux-aarch64.so.1"}
 
 
 @dataclass(frozen=True)
@@ -81,49 +83,45 @@ class Userland:
         return [*self.emulator, *options, python, *arguments]
 
 
-def userland(progress: Progress, runtime: str = "ai-edge-litert") -> Userland:
-    """Return a Pi's userland with one of `RUNTIMES`, made at the first call in half a minute.
+def userland(progress: Progress, requirements: tuple[str, ...] = ()) -> Userland:
+    """Return a Pi's userland, made at the first call in half a minute.
 
     The next call, of this or another process, finds it in $TFEDGE_CACHE or ~/.cache/tfedge.
+
+    Args:
+      requirements: What pip is to fetch: a runtime, numpy and Pillow; else the runtime that is
+        installed here, of the same version.
 
     Raises:
       UserError: apt, pip or a network is missing, or what was made does not run.
     """
+    wanted = requirements or _same_as_here()
     with ThreadPoolExecutor() as pool:
         root = pool.submit(_root, progress, BOOKWORM, "arm64", BOOKWORM.packages)
-        site = pool.submit(_site, progress, BOOKWORM, "arm64", RUNTIMES[runtime]())
-        qemu = pool.submit(emulator, progress)
-        return _proved(_with_boards(BOOKWORM, root.result(), site.result(), qemu.result()))
+        site = pool.submit(_site, progress, BOOKWORM, "arm64", wanted)
+        own = pool.submit(_own_root, progress, BOOKWORM)
+        qemu = (*_loader(own.result()), str(own.result() / "usr" / "bin" / QEMU))
+        return _proved(_with_boards(BOOKWORM, root.result(), site.result(), qemu))
 
 
-def native(progress: Progress, runtime: str = "ai-edge-litert") -> Userland:
-    """Return the same for this machine's processor: the Pi's Python and packages, at full speed."""
-    own = debian.machine()
+def native(
+    progress: Progress, requirements: tuple[str, ...] = (), suite: Suite = BOOKWORM
+) -> Userland:
+    """Return the same for this machine's processor: a board's Python and packages, at full speed.
+
+    Args:
+      requirements: As of `userland`.
+    """
+    wanted = requirements or _same_as_here()
     with ThreadPoolExecutor() as pool:
-        root = pool.submit(_own_root, progress)
-        site = pool.submit(_site, progress, BOOKWORM, own, RUNTIMES[runtime]())
-        return Userland(BOOKWORM, root.result(), site.result())
+        root = pool.submit(_own_root, progress, suite)
+        site = pool.submit(_site, progress, suite, debian.machine(), wanted)
+        return Userland(suite, root.result(), site.result())
 
 
-def emulator(progress: Progress) -> tuple[str, ...]:
-    """Return how QEMU for 64-bit Arm is started: the installed one, or Debian's from the cache."""
-    if installed := which(QEMU):
-        return (installed,)
-    root = _own_root(progress)
-    return (*_loader(root), str(root / "usr" / "bin" / QEMU))
-
-
-def _litert() -> tuple[str, ...]:
-    # The version that is installed here: results are compared to the last bit.
+def _same_as_here() -> tuple[str, ...]:
+    # Of one version: results are compared to the last bit.
     return (f"ai-edge-litert=={importlib.metadata.version('ai-edge-litert')}", "numpy", "pillow")
-
-
-def _tflite() -> tuple[str, ...]:
-    return ("tflite-runtime==2.14.0", "numpy<2", "pillow")
-
-
-RUNTIMES = {"ai-edge-litert": _litert, "tflite-runtime": _tflite}
-"""What pip is to fetch for a runtime."""
 
 
 def _root(progress: Progress, suite: Suite, architecture: str, packages: tuple[str, ...]) -> Path:
@@ -136,9 +134,9 @@ def _root(progress: Progress, suite: Suite, architecture: str, packages: tuple[s
     return cached(f"debian-{architecture}", decides, make)
 
 
-def _own_root(progress: Progress) -> Path:
-    packages = ("qemu-user", *BOOKWORM.packages)
-    return _root(progress, BOOKWORM, debian.machine(), packages)
+def _own_root(progress: Progress, suite: Suite) -> Path:
+    packages = ("qemu-user", *suite.packages) if suite is BOOKWORM else suite.packages
+    return _root(progress, suite, debian.machine(), packages)
 
 
 def _site(
@@ -187,7 +185,7 @@ def _prove(made: Userland, folder: Path) -> None:
     done = subprocess.run(made._python("pi4", ["-c", script], None), capture_output=True, text=True)
     if done.stdout.strip() != "aarch64":
         said = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
-        fix = f"another QEMU may do: apt-get install qemu-user ({' '.join(made.emulator)})"
+        fix = f"remove {made.root.parent}, so that it is made anew"
         raise UserError("the emulated Pi", f"does not run: {said}", fix)
     (folder / "said").write_text(done.stdout)
 
@@ -196,4 +194,4 @@ def _loader(root: Path) -> tuple[str, ...]:
     """Return how a program of a root starts with that root's own libraries."""
     own = debian.machine()
     libraries = root / "usr" / "lib" / f"{debian.PROCESSORS[own]}-linux-gnu"
-    return (str(root / _LOADERS[own]), "--library-path", str(libraries))
+    return (str(libraries / _LOADERS[own]), "--library-path", str(libraries))

@@ -28,7 +28,8 @@ PIS = ("pi4", "pi5")
 def cost(model: Path, targets: tuple[str, ...], *, as_json: bool) -> None:
     """Count the Arm instructions of one inference of MODEL.tflite, whole and by operator.
 
-    The model runs in an emulated Pi, which the first call fetches (150 MB, half a minute).
+    The model runs in an emulated Pi, which the first call fetches: half a minute, and 270 MB in
+    $TFEDGE_CACHE or ~/.cache/tfedge.
     """
     from tfedge.boards.cost import costs, summary
     from tfedge.report.cost import table
