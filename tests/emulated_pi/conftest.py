@@ -20,7 +20,7 @@ ON_BOARD = Path(__file__).with_name("on_board.py")
 @pytest.fixture(scope="session")
 def apt():
     if shutil.which("apt-get") is None:
-        pytest.skip("the emulated Pi was NOT tested: it is made of Debian packages, and no apt-get")
+        pytest.skip("the emulated Pi was NOT tested: apt-get, which makes it, is not here")
 
 
 @pytest.fixture(scope="session")
