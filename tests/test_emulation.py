@@ -179,11 +179,12 @@ def test_caches_are_as_large_as_their_lines(board):
 
 def test_the_command_names_processor_board_and_plugin():
     made = Userland(BOOKWORM, Path("/r"), Path("/s"), ("/q/qemu-aarch64",), Path("/b"))
-    command = made.command("pi5", ["infer.py", "a b.jpg"], Path("/p.so"))
-    assert command[0] == "/q/qemu-aarch64"
+    command = made.command("pi5", ["infer.py", "a b.jpg"], Path("/p,q.so"))
+    assert command[0] == "env"
+    assert "PYTHONPATH=/s" in command[: command.index("/q/qemu-aarch64")]
     assert command[command.index("-cpu") + 1] == "cortex-a76"
     assert command[command.index("-L") + 1] == "/b/pi5"
-    assert command[command.index("-plugin") + 1] == "/p.so"
+    assert command[command.index("-plugin") + 1] == "file=/p,,q.so"
     assert command[-4:] == ["/r/usr/bin/python3.11", "-B", "infer.py", "a b.jpg"]
     assert "-plugin" not in made.command("pi4", [])
 

@@ -72,15 +72,17 @@ class Userland:
             "PYTHONNOUSERSITE": "1",
             "PYTHONHASHSEED": "0",
         }
+        variables = [f"{key}={value}" for key, value in settings.items()]
+        # What this machine's programs are to load is nothing for Debian's, let alone for a Pi's.
+        environment = ["env", "-u", "LD_LIBRARY_PATH", "-u", "LD_PRELOAD", *variables]
         if not self.emulator:
-            variables = [f"{key}={value}" for key, value in settings.items()]
-            return ["env", *variables, *_loader(self.root), python, *arguments]
+            return [*environment, *_loader(self.root), python, *arguments]
         if board not in pi.BOARDS:
             raise UserError("board", f"there is no {board!r}", did_you_mean(board, pi.BOARDS))
         options = ["-cpu", pi.BOARDS[board].cpu, "-L", str(self.boards / board)]
-        options += ["-plugin", str(plugin)] if plugin else []
-        options += [word for key, value in settings.items() for word in ("-E", f"{key}={value}")]
-        return [*self.emulator, *options, python, *arguments]
+        if plugin:
+            options += ["-plugin", "file=" + str(plugin).replace(",", ",,")]
+        return [*environment, *self.emulator, *options, python, *arguments]
 
 
 def userland(progress: Progress, requirements: tuple[str, ...] = ()) -> Userland:
