@@ -13,6 +13,7 @@ from tfedge.boards.debian import BOOKWORM
 from tfedge.boards.emulation import Userland
 from tfedge.cli import main
 from tfedge.errors import UserError
+from tfedge.plan.stages.converting import Evaluate
 from tfedge.report.cost import table
 from tfedge.tflite.parts import part
 
@@ -144,3 +145,10 @@ def test_a_file_that_is_no_model_is_refused_before_anything_is_fetched(
     assert main(["cost", str(tmp_path / "x.tflite")]) == 2
     assert "x.tflite: not a .tflite file" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
+
+
+def test_an_evaluation_that_cannot_count_says_so_before_anything_runs(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    Evaluate(of="int8").check("p.toml [tested]")
+    with pytest.raises(UserError, match="apt-get: is not on this machine"):
+        Evaluate(of="int8", cost=("pi4",)).check("p.toml [tested]")
