@@ -1,6 +1,7 @@
 # Both start from a fresh clone on a machine with Python 3.11 to 3.13 and make.
 #   make demo    handwritten digits to an int8 .tflite, and a few of them read back with it
 #   make test    every test;  make fast  those that take half a minute;  make lint  style and types
+# Some tests run on an emulated Pi, which apt-get and pip fetch into ~/.cache/tfedge; they need cc.
 
 PYTHON ?= python3
 BIN := .venv/bin

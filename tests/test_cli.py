@@ -30,6 +30,7 @@ STAGE_MISTAKES = [
     ("sparsity = 0.5", "begin = 0.9", "[sparse] begin: must be at most end, 0.6, got 0.9"),
     ('of = "int8"', 'of = "aware"', "[tested] of: 'aware' makes an 8-bit network, not a .tflite"),
     ('of = "aware"', 'of = "stdent"', "[int8] of: 'stdent' is not a stage above this one\n  did you mean 'student'?"),
+    ('of = "int8"', 'of = "int8"\ncost = ["pi3"]', "[tested] cost: there is no board 'pi3' to count for\n  did you mean"),
     ("[tested]", '["a/b"]', "[a/b]: 'a/b' is no name for a folder"),
     ("[tested]", "[", "stripes.toml: "),
     ("[data]", "loose = 1\n[data]", "unknown setting 'loose'\n  every setting stands in a table"),
@@ -100,7 +101,8 @@ def test_help_does_not_even_import_numpy():
 
 
 @pytest.mark.parametrize(
-    "command", ["build", "plan", "stages", "new", "evaluate", "inspect", "report", "attach"]
+    "command",
+    ["build", "plan", "stages", "new", "evaluate", "inspect", "report", "attach", "cost"],
 )
 def test_every_command_explains_itself(capsys, command):
     assert main([command, "-h"]) == 0

@@ -56,6 +56,14 @@ def test_the_last_line_says_what_was_gained():
     assert ladder.table(report).splitlines()[-1] == ladder.gained(report)
 
 
+def test_instructions_counted_for_a_board_are_a_column_and_else_there_is_none():
+    counted = record("tested", "evaluate", arm_pi4=3_617_920, split="test")
+    table = ladder.table(ladder.report_of("p", [FIRST, LAST, counted]))
+    assert "Pi 4 instr." in table
+    assert "3,617,920" in table
+    assert "Pi 5 instr." not in table
+
+
 def test_accuracies_of_different_splits_are_not_subtracted():
     last = record("tested", "evaluate", accuracy=0.5, split="test", raw_bytes=250)
     assert "accuracy" not in ladder.gained(ladder.report_of("p", [FIRST, last]))

@@ -33,7 +33,7 @@ def cli() -> None:
 for _command in (
     *(pipelines.new, pipelines.plan, pipelines.build, pipelines.report, pipelines.stages),
     *(models.evaluate, models.compare, models.inspect, models.attach),
-    *(boards.check, boards.deploy),
+    *(boards.check, boards.cost, boards.deploy),
 ):
     cli.add_command(_command)
 

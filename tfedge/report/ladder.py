@@ -16,6 +16,8 @@ COLUMNS = {
     "zipped_bytes": "zipped",
     "sparsity": "zeros",
     "host_ms_p50": "host ms",
+    "arm_pi4": "Pi 4 instr.",
+    "arm_pi5": "Pi 5 instr.",
     "seconds": "seconds",
 }
 """The figures of a row, in their order, with the words above their column."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tfedge.boards import targets
+from tfedge.boards.pi import BOARDS
 from tfedge.declarations import required, setting
-from tfedge.errors import CheckError
+from tfedge.errors import CheckError, UserError, did_you_mean
 from tfedge.plan.job import TFLITE, Job, file_figures
 from tfedge.plan.settings import Converted, Network
 from tfedge.tflite.wishes import Wishes
@@ -103,6 +104,20 @@ class Evaluate:
 
     of: Converted = required("stage whose .tflite is measured")
     against: Network = setting("", "stage whose network is measured beside it, such as the teacher")
+    cost: tuple[str, ...] = setting(
+        (), "boards, of pi4 and pi5, whose Arm instructions of one inference are counted"
+    )
+
+    def check(self, where: str) -> None:
+        """Refuse boards that are none, and to count where that cannot be done, in good time."""
+        for name in self.cost:
+            if name not in BOARDS:
+                problem = f"there is no board {name!r} to count for"
+                raise UserError(f"{where} cost", problem, did_you_mean(name, BOARDS))
+        if self.cost:
+            from tfedge.boards.counting import check_tools
+
+            check_tools()
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.figures import accuracy_figures
@@ -123,4 +138,9 @@ class Evaluate:
         (job.out / TFLITE).write_bytes(content)
         job.pass_on()
         own = {name: test[name] for name in (*IN_LADDER, "agreement")}
+        if self.cost:
+            from tfedge.boards.cost import costs
+
+            counted = costs(content, self.cost, f"[{job.name}]", job.progress)
+            own |= {f"arm_{cost.board}": cost.instructions for cost in counted}
         return file_figures(content, job.name) | own | {"test": test}
