@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Classify pictures or arrays with a .tflite that tfedge built, on the device itself.
 
-    python3 infer.py model.tflite cat.jpg photos/      # a line a picture
-    ls *.jpg | python3 infer.py model.tflite - --top-k 3 --format json
-    python3 infer.py model.tflite --selftest           # does it answer as on the workstation?
-    python3 infer.py model.tflite --bench 200          # milliseconds
+    python3 infer.py model.tflite cat.jpg photos/ "*.png"   # a line a picture
+    ls *.jpg | python3 infer.py model.tflite - --top-k 3 --json
+    python3 infer.py model.tflite --selftest                # does it answer as on the workstation?
 
-Copy this one file and the model.  It runs on Python 3.7 and later, with numpy, ai-edge-litert or
-tflite-runtime or tensorflow, and Pillow if it is to read pictures.  Labels and preprocessing come
-from the card inside the model.  Exit status: 0 done, 1 self-test failed, 2 a line says what to do.
+Copy this one file and the model; options that need a file from beside it say so.  It runs on
+Python 3.7 and later, with numpy, ai-edge-litert or tflite-runtime or tensorflow, and Pillow if it
+is to read pictures.  Labels and preprocessing come from the card inside the model.  Exit status:
+0 done or ended by SIGTERM, 1 self-test failed, 2 a line says what to do.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import glob
 import hashlib
 import importlib.util
 import io
 import json
 import os
+import re
+import signal
 import struct
 import sys
 import time
@@ -37,12 +40,24 @@ RUNTIMES = ("ai-edge-litert", "tflite-runtime", "tensorflow")  # in order of pre
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _ZIP_LIMIT_BYTES = 64 << 20  # of a whole zip, unpacked: a board has little memory
+# A picture or a .npy, which no list of paths begins like.
+_BINARY = rb"\xff\xd8\xff|\x89PNG|GIF8[79]a|RIFF....WEBP|BM.*\0|II\*\0|MM\0\*|P[1-6]\n|\x93NUMPY"
+_EDGETPU = b"edgetpu-custom-op"  # the operator that stands for what Google's compiler compiled
 _KINDS = {"image": "uint8", "array": "float32"}  # what a user hands in
 _ATTACH = "tfedge attach {} --from ORIGINAL.tflite"
 # What zipfile, json, numpy and Pillow raise over bytes that are not what they claim to be.
 _DAMAGED = (OSError, ValueError, EOFError, SyntaxError, LookupError, TypeError, AttributeError)
 _DAMAGED += (ArithmeticError, MemoryError, RuntimeError, struct.error, zlib.error)
 _DAMAGED += (zipfile.BadZipFile,)
+_COMPLAINTS = (  # words of a runtime's errors, and what they ask for
+    ("edgetpu-custom-op", "needs --delegate edgetpu for it, or the file it was compiled from"),
+    ("Didn't find op", "is too old for it: pip install -U ai-edge-litert, or convert it for this"),
+    ("custom op", "lacks one of its operators; convert it again with those of TFLite alone"),
+    ("exception set", 'does not go with this numpy: pip install "numpy<2"'),
+    ("Cannot set tensor", "takes no such tensor; give it what quantise returns"),
+    ("reference to internal", "must not have its memory looked into meanwhile; copy that first"),
+    ("", "cannot run it; take a newer one"),
+)
 
 
 class ModelError(Exception):
@@ -53,38 +68,41 @@ class ImageError(Exception):
     """A picture or an array that cannot be used; the message is one line that names it."""
 
 
-class Classifier:
-    """A model, ready to answer.  `threads` 0 takes up to 4 usable cores, on tflite-runtime 1."""
+class _Stopped(Exception):  # noqa: N818 it is none
+    """SIGTERM came, and nothing was left to finish."""
 
-    def __init__(self, path, threads=0):
+
+class Classifier:
+    """A model, ready to answer.
+
+    `threads` 0 takes up to 4 usable cores, on tflite-runtime 1; `delegate` is auto, cpu, edgetpu,
+    edgetpu:usb, edgetpu:pci or edgetpu:N, where auto is an Edge TPU if the file is made for one.
+    """
+
+    def __init__(self, path, threads=0, delegate="auto"):
         start, path = time.perf_counter(), os.fspath(path)
-        try:
-            with open(path, "rb") as stream:
-                flatbuffer, self._files = split_model(stream.read(), path)
-            self.card = json.loads(self._files["card.json"].decode("utf-8"))
-            entry, self.labels = self.card["input"], self.card["labels"]
-            self.shape, self.dtype = tuple(entry["shape"]), np.dtype(_KINDS[entry["kind"]])
-            scaling = np.float32([entry["mean"], entry["std"]]).reshape(2, self.shape[-1])
-            self._mean, self._std = scaling
-        except _DAMAGED as error:
-            raise ModelError(f"{path}: cannot be read: {_line(error)}") from error
+        flatbuffer = self._read(path)
         self.runtime, interpreter = load_runtime()
-        usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
-        threads = threads or (1 if self.runtime.startswith("tflite-runtime") else 4)
-        self.threads = max(1, min(threads, len(usable)))
+        self.threads, self.delegate = _threads(threads, self.runtime), "cpu"
+        # Bytes that were checked: over a damaged file one runtime crashes, another is wrong.
+        options = {"model_content": flatbuffer, "num_threads": self.threads}
+        if delegate != "cpu" and (delegate != "auto" or _EDGETPU in flatbuffer):
+            loaded = _beside("edgetpu", "--delegate edgetpu").load(delegate, flatbuffer, path)
+            self.delegate, options["experimental_delegates"] = loaded
         try:
-            # Bytes that were checked: over a damaged file one runtime crashes, another is wrong.
-            self._interpreter = interpreter(model_content=flatbuffer, num_threads=self.threads)
+            self._interpreter = interpreter(**options)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, SystemError) as error:
-            said = f"{path}: {self.runtime} cannot run it; take a newer one or, for an Edge TPU's"
-            raise ModelError(f"{said} model, what it was compiled from ({_line(error)})") from error
+            raise _meaning(error, f"{path}: {self.runtime}") from error
         tensors = self._interpreter.get_input_details() + self._interpreter.get_output_details()
         found = [tensor["shape"].tolist() for tensor in tensors]
         if found != [[1, *self.shape], [1, len(self.labels)]]:
             said = f"{path}: its card is another model's: this one's tensors are {found}"
             raise ModelError(f"{said}; put its own in with: {_ATTACH.format(path)}")
         self._input, self._output = tensors
+        scale, zero = self._output["quantization"]
+        # In float: int8 minus a zero point overflows int8.  A scale of 0 is a float output's.
+        self._scale, self._zero = np.float32(scale or 1), np.float32(zero)
         self._convert = self._look_up() if self.dtype == np.uint8 else self._normalise
         self.load_ms = 1e3 * (time.perf_counter() - start)
 
@@ -96,9 +114,12 @@ class Classifier:
 
     def invoke(self, tensor):
         """Run the model on what `quantise` made; return its output [classes] as it is."""
-        self._interpreter.set_tensor(self._input["index"], tensor)
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output["index"])[0]
+        try:
+            self._interpreter.set_tensor(self._input["index"], tensor)
+            self._interpreter.invoke()
+            return self._interpreter.get_tensor(self._output["index"])[0]
+        except (ValueError, RuntimeError) as error:
+            raise _meaning(error, self.runtime) from error
 
     def raw(self, x):
         """Return the model's output for `x` as it is: int8 [classes] of an int8 model."""
@@ -106,14 +127,14 @@ class Classifier:
 
     def logits(self, x):
         """Return the model's logits for `x`, float32 [classes]."""
-        return self._dequantised(self.raw(x))
+        return (self.raw(x) - self._zero) * self._scale
 
     def classify(self, x, top_k=1):
         """Return the `top_k` likeliest classes, best first: [(label, share from 0 to 1)]."""
         logits = self.logits(x)
         each = self.card["output"].get("probabilities") == "sigmoid"  # classes do not compete
         shares = np.exp(-np.logaddexp(0, -logits) if each else logits - np.logaddexp.reduce(logits))
-        best = (-shares).argsort(kind="stable")[:top_k]
+        best = [shares.argmax()] if top_k == 1 else (-shares).argsort(kind="stable")[:top_k]
         return [(self.labels[i], float(shares[i])) for i in best]
 
     def selftest(self):
@@ -142,33 +163,27 @@ class Classifier:
             findings.append(f"golden vector {number}: {problem}")
         return findings
 
-    def bench(self, runs, x):
-        """Time `runs` calls on `x`, after a tenth as many for warming up; in milliseconds."""
-
-        def ms(work, given):
-            start = time.perf_counter()
-            work(given)
-            return 1e3 * (time.perf_counter() - start)
-
-        figures = {"load_ms": self.load_ms, "first_ms": ms(self.classify, x)}
-        parts = {"preprocess": (self.quantise, x), "invoke": (self.invoke, self.quantise(x))}
-        parts["total"] = (self.classify, x)
-        times = [[ms(*part) for part in parts.values()] for _ in range(runs + runs // 10)][-runs:]
-        for q in (50, 90, 95, 99):
-            values = np.percentile(times, q, axis=0).tolist()
-            figures.update(zip((f"{name}_p{q}_ms" for name in parts), values))
-        return {key: round(value, 4) for key, value in figures.items()}
-
-    def _dequantised(self, raw):
-        scale, zero = self._output["quantization"]
-        # In float: int8 minus a zero point overflows int8.  A scale of 0 is a float output's.
-        return (raw.astype(np.float32) - np.float32(zero)) * np.float32(scale or 1)
+    def _read(self, path):
+        """Take in all but the flatbuffer, which is returned."""
+        try:
+            with open(path, "rb") as stream:
+                flatbuffer, self._files = split_model(stream.read(), path)
+            self.card = json.loads(self._files["card.json"].decode("utf-8"))
+            entry, self.labels = self.card["input"], self.card["labels"]
+            self.shape, self.dtype = tuple(entry["shape"]), np.dtype(_KINDS[entry["kind"]])
+            scaling = np.float32([entry["mean"], entry["std"]])
+            self._mean, self._std = scaling.reshape(2, self.shape[-1])
+        except FileNotFoundError as error:
+            raise ModelError(f"{path}: there is no such file; look at the path") from error
+        except _DAMAGED as error:
+            raise ModelError(f"{path}: cannot be read: {_line(error)}; copy it again") from error
+        return flatbuffer
 
     def _normalise(self, x):
         """Normalise and quantise float32 [..., channels] in two passes."""
         values = (x - self._mean) / self._std
         if np.isnan(values).any():
-            raise ModelError("the input holds NaN; fill the gaps first")
+            raise ImageError("it holds NaN; fill the gaps first")
         dtype, (scale, zero) = np.dtype(self._input["dtype"]), self._input["quantization"]
         if dtype.kind == "f":
             return values
@@ -176,15 +191,29 @@ class Classifier:
         return np.clip(steps, np.iinfo(dtype).min, np.iinfo(dtype).max).astype(dtype)
 
     def _look_up(self):
-        # A byte has 256 outcomes a channel: two float passes become one look-up, or one XOR.
+        """Return what turns pixels into a tensor: a byte has 256 outcomes a channel."""
         table = self._normalise(np.arange(256, dtype=np.float32)[:, None])
-        first = np.ascontiguousarray(table[:, 0])
-        if (table != first[:, None]).any():
-            flat, offsets = table.T.ravel(), np.arange(self.shape[-1]) * 256
-            return lambda x: flat.take(x + offsets)
-        if first.dtype == np.int8 and (first == np.arange(-128, 128)).all():
+        alike, dtype = (table == table[:, :1]).all(), table.dtype
+        if alike and dtype == np.int8 and (table[:, 0] == np.arange(-128, 128)).all():
             return lambda x: (x ^ 0x80).view(np.int8)
-        return first.take
+        count, channels = int(np.prod(self.shape)), 1 if alike else table.shape[1]
+        if dtype.itemsize > 1 or count % 2:
+            flat, offsets = table[:, :channels].T.ravel(), np.arange(channels) * 256
+            return lambda x: flat.take(x + offsets if channels > 1 else x)
+        # Two bytes at once halve the look-ups; `kinds` are the channels which those can be of.
+        kinds = [(at % channels, (at + 1) % channels) for at in range(0, 2 * channels, 2)]
+        pairs = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
+        flat = np.concatenate([table[pairs, kind].view(np.uint16).ravel() for kind in kinds])
+        if channels == 1:
+            return lambda x: flat.take(x.reshape(-1).view(np.uint16)).view(dtype).reshape(x.shape)
+        places = np.resize(np.arange(channels) << 16, count // 2)
+
+        def look_up(x):
+            codes = x.reshape(-1).view(np.uint16).astype(np.intp)
+            codes += places
+            return flat.take(codes).view(dtype).reshape(x.shape)
+
+        return look_up
 
 
 def read_image(source, shape, resize="bilinear", fit="stretch"):
@@ -258,28 +287,17 @@ def load_runtime():
 
 def main(argv=None):
     """Answer the command line; return the exit status."""
-    parser = argparse.ArgumentParser(prog="infer.py", description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("model", help=".tflite file")
-    add("inputs", nargs="*", metavar="INPUT", help="picture, folder, .npy; - for paths on stdin")
-    add("--top-k", type=int, default=1, metavar="N", help="classes to name")
-    add("--format", help="of the answers", choices=("text", "json", "csv"), default="text")
-    add("--threads", type=int, default=0, metavar="N", help="at most the usable cores")
-    add("--selftest", action="store_true", help="run the golden vectors instead")
-    add("--bench", type=int, default=0, metavar="N", help="time N runs instead")
-    args = parser.parse_intermixed_args(argv)
-    if args.top_k < 1 or args.threads < 0 or args.bench < 0:
-        parser.error("N must be 1 or more")
-    if not (args.inputs or args.selftest or args.bench):
-        parser.error("give a picture, folder or .npy, - for paths on stdin, --selftest or --bench")
+    args = _arguments(argv)
     try:
         return _run(args)
     except (ModelError, ImageError) as error:
         print(f"infer.py: {error}", file=sys.stderr)
         return 2
+    except _Stopped:
+        return 0
     except KeyboardInterrupt:
         return 130
-    except OSError as error:  # of stdin or stdout; whatever else reads files has its own
+    except OSError as error:  # of stdin or what is written to; whatever else reads has its own
         # Python flushes stdout once more on its way out; let that go nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if isinstance(error, BrokenPipeError):
@@ -288,75 +306,209 @@ def main(argv=None):
         return 2
 
 
+def _arguments(argv):
+    parser = argparse.ArgumentParser(prog="infer.py", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("model", nargs="?", metavar="MODEL", help=".tflite file")
+    add("inputs", nargs="*", metavar="INPUT", help="picture, folder, pattern, .npy; - is stdin")
+    add("--watch", metavar="DIR", help="answer what arrives there")
+    add("--camera", metavar="NAME", help="answer the frames of picamera2 or opencv:N")
+    add("--top-k", type=int, default=1, metavar="N", help="classes to name")
+    add("--threshold", type=float, default=0, metavar="SHARE", help="leave out classes below it")
+    add("--format", help="of the answers", choices=("text", "json", "csv"), default="text")
+    add("--json", action="store_const", const="json", dest="format", help="as --format json")
+    add("--output", metavar="FILE", help="append the answers to it")
+    add("--threads", type=int, default=0, metavar="N", help="at most the usable cores")
+    add("--delegate", default="auto", metavar="NAME", help="auto, cpu, edgetpu[:usb|:pci|:N]")
+    add("--selftest", action="store_true", help="run the golden vectors instead")
+    add("--bench", type=int, default=0, metavar="N", help="time N runs instead")
+    add("--doctor", action="store_true", help="say what this board has and lacks instead")
+    add("--serve", action="store_true", help="go on as a service")
+    args = parser.parse_intermixed_args(argv)
+    if args.top_k < 1 or args.threads < 0 or args.bench < 0 or not 0 <= args.threshold <= 1:
+        parser.error("N must be 1 or more, SHARE from 0 to 1")
+    work = args.inputs or args.watch or args.camera or args.selftest or args.bench or args.serve
+    if not (args.doctor or (args.model and work)):
+        parser.error("give a model, and a picture, folder or .npy, - for stdin, or an option")
+    return args
+
+
 def _run(args):
-    model, paths, status = Classifier(args.model, args.threads), _paths(args.inputs), 0
-    about = {"runtime": model.runtime, "threads": model.threads}
-    if args.selftest:
-        findings = model.selftest()
-        about.update(selftest="failed" if findings else "passed", findings=findings)
-        _show(args.format, about, [[text] for text in findings or [f"passed, {model.runtime}"]])
-        return 1 if findings else 0
-    if args.bench:
-        path = next(paths, None)
-        x = next(iter(_items(model, path)))[1] if path else np.full(model.shape, 128, model.dtype)
-        about.update(runs=args.bench, **model.bench(args.bench, x))
-        _show(args.format, about, about.items())
-        return 0
-    if args.format == "csv":
-        _show("csv", {}, [["input", "label", "share"]])
-    for path in paths:
+    if args.serve:
+        return _beside("serve").run(args)
+    with _opened(args.output) as out:
+        if args.doctor:
+            facts, good = _beside("doctor").examine(args.model)
+            _show(out, args.format, facts, _rows(facts))
+            return 0 if good else 1
+        model = Classifier(args.model, args.threads, args.delegate)
+        if not (args.selftest or args.bench):
+            _tell_of_edge_tpu(args, model)
+            return _answer(args, model, out)
+        facts = {"runtime": model.runtime, "threads": model.threads, "delegate": model.delegate}
+        if args.bench:
+            path = next(_paths(args.inputs), None)
+            facts.update(runs=args.bench, **_beside("bench").run(model, args.bench, path))
+            _show(out, args.format, facts, _rows(facts))
+            return 0
+        found = model.selftest()
+        facts.update(selftest="failed" if found else "passed", findings=found)
+        _show(out, args.format, facts, [[each] for each in found or [f"passed, {model.runtime}"]])
+        return 1 if found else 0
+
+
+def _tell_of_edge_tpu(args, model):
+    with contextlib.suppress(ModelError):  # without edgetpu.py nothing looks for one
+        if (args.delegate, model.delegate) == ("auto", "cpu") and _beside("edgetpu").unused():
+            said = "runs on the CPU: it is not compiled for the Edge TPU that is here"
+            print(f"infer.py: {args.model}: {said}", file=sys.stderr)
+
+
+def _opened(path):
+    """Open what the answers are appended to: a file, or stdout."""
+    try:
+        if path:
+            return open(path, "a", encoding="utf-8", errors="backslashreplace")
+        return contextlib.nullcontext(sys.stdout)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be written: {_line(error)}; name another") from error
+
+
+def _answer(args, model, out):
+    """Answer all inputs; SIGTERM ends a wait for one at once, the work on one when it is done."""
+    status, busy, asked = 0, [], []
+
+    def stop(*_):
+        asked.append(True)
+        if not busy:
+            raise _Stopped
+
+    signal.signal(signal.SIGTERM, stop)
+    if args.format == "csv" and not (args.output and os.path.getsize(args.output)):
+        _show(out, "csv", {}, [["input", "label", "share"]])
+    for name, read in _feed(args, model):
+        busy.append(True)
         try:
-            for name, x in _items(model, path):
-                best = model.classify(x, args.top_k)
-                classes = [{"label": label, "share": round(share, 6)} for label, share in best]
-                rows = [[name, *each.values()] for each in classes]
-                _show(args.format, {"input": name, "classes": classes}, rows)
-        except ImageError as error:  # noqa: PERF203 one bad picture must not stop the others
-            print(f"infer.py: {error}", file=sys.stderr)
-            status = 2
+            best = _best(args, model, read)
+        except ImageError as error:  # one bad picture must not stop the others
+            problem, status = str(error).replace(f"{name}: ", "", 1), 2
+            print(f"infer.py: {name}: {problem}", file=sys.stderr)
+            _show(out, args.format, {"input": name, "error": problem}, [])
+        else:
+            classes = [{"label": label, "share": share} for label, share in best]
+            rows = [(name, *each) for each in best]
+            _show(out, args.format, {"input": name, "classes": classes}, rows)
+        busy.clear()
+        if asked:
+            return 0
     return status
 
 
-def _show(form, record, rows):
+def _best(args, model, read):
+    if isinstance(read, ImageError):
+        raise read
+    found = model.classify(read(), args.top_k)
+    return [(label, round(share, 6)) for label, share in found if share >= args.threshold]
+
+
+def _show(out, form, record, rows):
     """Print `record` as a line of JSON, or the `rows` that say the same as text or CSV."""
     if form == "json":
-        print(json.dumps(record))
+        print(json.dumps(record), file=out)
     else:
         between = {"csv": ","}.get(form, "\t")
-        csv.writer(sys.stdout, delimiter=between, lineterminator="\n").writerows(rows)
-    sys.stdout.flush()
+        csv.writer(out, delimiter=between, lineterminator="\n").writerows(rows)
+    out.flush()
+
+
+def _rows(facts, above=""):
+    """Yield [name, value] of `facts`; those inside another are named other.name."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from _rows(value, f"{above}{name}.")
+        else:
+            yield from ([above + name, x] for x in (value if isinstance(value, list) else [value]))
+
+
+def _feed(args, model):
+    """Yield (name, read) of each input: read() returns what the model takes, or is an ImageError.
+
+    What cannot even be opened has the ImageError itself in place of a `read`.
+    """
+    for name in args.inputs:
+        names = [name]
+        if name == "-" and sys.stdin:
+            if re.match(_BINARY, sys.stdin.buffer.peek(16), re.DOTALL):
+                yield from _beside("feeds", "a file on stdin").piped(model, sys.stdin.buffer)
+                continue
+            lines = (line.rstrip("\r\n") for line in iter(sys.stdin.readline, ""))
+            names = (line for line in lines if line not in ("", "-"))
+        for path in _paths(names):
+            yield from items(model, path)
+    if args.watch or args.camera:
+        yield from _beside("feeds", "--watch or --camera").live(model, args.watch, args.camera)
 
 
 def _paths(names):
-    """Yield the files that are meant, a folder's in order."""
+    """Yield the files that are meant, those of a folder or pattern in order."""
     for name in names:
-        if name == "-":
-            lines = (line.rstrip("\r\n") for line in sys.stdin or ())
-            yield from _paths(line for line in lines if line not in ("", "-"))
-        elif os.path.isdir(name):
-            found = (os.path.join(top, file) for top, _, files in os.walk(name) for file in files)
-            yield from sorted(file for file in found if file.lower().endswith(_SUFFIXES)) or [name]
+        found = [] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
+        if "**" in name:  # it found what is in the folders, too
+            found = [path for path in found if not os.path.isdir(path)]
+        for path in found or [name]:
+            walk = os.walk(path) if os.path.isdir(path) else ()
+            inside = [os.path.join(top, file) for top, _, files in walk for file in files]
+            yield from sorted(file for file in inside if file.lower().endswith(_SUFFIXES)) or [path]
+
+
+def items(model, path):
+    """Yield (name, read) of a picture, or of each array in a .npy or .npz; see `_feed`."""
+    entry, ending = model.card["input"], path[-4:].lower()
+    if ending == ".npz":
+        yield from _beside("feeds", "a .npz").zipped(model, path)
+    elif entry["kind"] == "image" and ending != ".npy":
+        yield path, lambda: read_image(path, model.shape, entry["resize"], entry["fit"])
+    else:
+        try:
+            stack = np.asarray(np.load(path, mmap_mode="r"))
+            names = names_in(model, path, stack.dtype, stack.shape)
+        except _DAMAGED as error:
+            yield path, unfit(model, path, error)
         else:
-            yield name
+            for name, x in zip(names, stack.reshape((-1, *model.shape))):
+                yield name, lambda x=x: x
 
 
-def _items(model, path):
-    """Return (name, what the model takes) of a picture, or of each item of a .npy."""
-    entry = model.card["input"]
-    if entry["kind"] == "image" and not path.lower().endswith(".npy"):
-        return [(path, read_image(path, model.shape, entry["resize"], entry["fit"]))]
-    try:
-        stack = np.asarray(np.load(path, mmap_mode="r"))
-        if stack.dtype != model.dtype or model.shape not in (stack.shape, stack.shape[1:]):
-            raise ValueError(f"got {stack.dtype} {stack.shape}")
-        if np.isnan(stack).any():
-            raise ValueError("it holds NaN; fill the gaps first")
-    except _DAMAGED as error:
-        said = f"{path}: must be a .npy of {model.dtype} {model.shape}, or a stack of them"
-        raise ImageError(f"{said}: {_line(error)}") from error
-    if stack.shape == model.shape:
-        return [(path, stack)]
-    return ((f"{path}[{number}]", x) for number, x in enumerate(stack))
+def names_in(model, path, dtype, shape):
+    """Return the names of the items in an array from a file; a ValueError if it does not fit."""
+    if dtype != model.dtype or model.shape not in (shape, shape[1:]):
+        raise ValueError(f"got {dtype} {shape}")
+    return [path] if shape == model.shape else (f"{path}[{number}]" for number in range(shape[0]))
+
+
+def unfit(model, path, error):
+    """Return what to say of a file that holds no arrays for `model`, as an ImageError."""
+    said = f"{path}: must be a .npy of {model.dtype} {model.shape}, or a stack of them"
+    return ImageError(f"{said}: {_line(error)}")
+
+
+def _beside(name, wanted=""):
+    """Import `name`.py from this file's folder; there, `import infer` is this module."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    if not os.path.exists(path):
+        raise ModelError(f"{wanted or '--' + name} needs {name}.py beside infer.py; copy it there")
+    sys.modules["infer"], found = sys.modules[__name__], sys.modules.get(name)
+    if getattr(found, "__file__", "") != path:
+        spec = importlib.util.spec_from_file_location(name, path)
+        found = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found)
+    return found
+
+
+def _threads(wanted, runtime):
+    """Return how many threads to take: one too many stalls all that tflite-runtime has."""
+    usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
+    return max(1, min(wanted or (1 if runtime.startswith("tflite-runtime") else 4), len(usable)))
 
 
 def _unzipped(blob):
@@ -384,6 +536,12 @@ def _flat(image, mode):
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == mode else image.convert(mode)
+
+
+def _meaning(error, who):
+    """Return a runtime's complaint as a ModelError: `who`, what to do, what it said."""
+    meaning = next(meaning for words, meaning in _COMPLAINTS if words in str(error))
+    return ModelError(f"{who} {meaning} ({_line(error)})")
 
 
 def _line(error):

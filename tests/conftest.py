@@ -5,6 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from tiny_board import pixels, write
 
 from tfedge import paths
 
@@ -39,3 +41,32 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
     assert main(["build", str(STRIPES / "stripes.toml"), "--build-dir", str(folder)]) == 0
     return folder / "stripes"
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write(tmp_path)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three pictures in two folders, and a file that is none."""
+    folder = tmp_path / "photos"
+    (folder / "b").mkdir(parents=True)
+    for seed, name in enumerate(["c.PNG", "b/z.png", "a.jpg"]):
+        Image.fromarray(pixels(seed, (9, 7, 3))).save(folder / name)
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+@pytest.fixture
+def answer(infer, capfd):
+    """Run main; return its status and what it wrote to stdout and stderr, without the runtime's."""
+
+    def run(*arguments):
+        status = infer.main([str(each) for each in arguments])
+        out, err = capfd.readouterr()
+        lines = [line for line in err.splitlines() if not line.startswith("INFO:")]
+        return status, out, "\n".join(lines)
+
+    return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +33,7 @@ def runner() -> ModuleType:
     if spec is None or spec.loader is None:
         raise FileNotFoundError(bundled() / "device" / "infer.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where the files beside it look for it
     spec.loader.exec_module(module)
     return module
 
