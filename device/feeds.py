@@ -1,8 +1,9 @@
-"""Inputs for infer.py beyond files: a watched folder, a camera, stdin's bytes, archives of arrays.
+"""Inputs for infer.py beyond pictures: files of arrays, stdin, a watched folder, a camera.
 
-Each function yields (name, read), as infer.py's `items` does: `read()` returns what the model takes
-or raises an ImageError.  They wait between two items, never inside a `read`, so that SIGTERM may
-end a wait at once and a picture in the works is finished.  Nothing is imported before it is needed.
+Each function yields (name, read), as console.py's `items` does: `read()` returns what the model
+takes or raises an ImageError.  They wait between two items, never inside a `read`, so that SIGTERM
+may end a wait at once and a picture in the works is finished.  Nothing is imported before it is
+needed.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import contextlib
 import io
 import os
 import re
+import sys
 import time
 import zipfile
 
 import infer
 import numpy as np
 
+# A picture or a .npy, which no list of paths begins like.
+_BINARY = rb"\xff\xd8\xff|\x89PNG|GIF8[79]a|RIFF....WEBP|BM.*\0|II\*\0|MM\0\*|P[1-6]\n|\x93NUMPY"
 _SUFFIXES = (*infer._SUFFIXES, ".npy", ".npz")
 _POLL_S = 0.1
 _SETTLED_S = 0.5  # a file is whole when it has not changed for as long
@@ -33,7 +37,7 @@ def live(model, folder, camera):
         raise infer.ModelError("--watch and --camera cannot both be waited for; take one")
     if folder:
         for path in arrivals(folder):
-            yield from infer.items(model, path)
+            yield from infer._beside("console").items(model, path)
     else:
         yield from frames(model, camera)
 
@@ -185,6 +189,16 @@ def _opencv(number):
     return capture, camera.release
 
 
+def stdin(model):
+    """Yield what stdin brings: a picture or a .npy itself, or the paths of inputs, a line each."""
+    if re.match(_BINARY, sys.stdin.buffer.peek(16), re.DOTALL):
+        yield from piped(model, sys.stdin.buffer)
+        return
+    lines = (line.rstrip("\r\n") for line in iter(sys.stdin.readline, ""))
+    for path in infer.paths(line for line in lines if line not in ("", "-")):
+        yield from infer._beside("console").items(model, path)
+
+
 def piped(model, stream):
     """Yield the picture, or the arrays of the .npy, that a binary `stream` holds."""
     if stream.peek(6)[:6] == b"\x93NUMPY":
@@ -193,10 +207,25 @@ def piped(model, stream):
         content = stream.read()
         yield "-", lambda: _picture(model, "-", content)
     else:
-        yield "-", infer.unfit(model, "-", "got a picture")
+        yield "-", _unfit(model, "-", "got a picture")
 
 
-def zipped(model, path):
+def arrays(model, path):
+    """Yield each array in a .npy or .npz file."""
+    if path[-4:].lower() == ".npz":
+        yield from _zipped(model, path)
+        return
+    try:
+        stack = np.asarray(np.load(path, mmap_mode="r"))
+        names = _names_in(model, path, stack.dtype, stack.shape)
+    except infer._DAMAGED as error:
+        yield path, _unfit(model, path, error)
+    else:
+        for name, x in zip(names, stack.reshape((-1, *model.shape))):
+            yield name, lambda x=x: x
+
+
+def _zipped(model, path):
     """Yield the arrays of a .npz: of its `x`, or of the only one that it holds."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -207,7 +236,7 @@ def zipped(model, path):
             with archive.open(names[0]) as stream:
                 yield from _unpacked(model, stream, path)
     except infer._DAMAGED as error:
-        yield path, infer.unfit(model, path, error)
+        yield path, _unfit(model, path, error)
 
 
 def _unpacked(model, stream, path):
@@ -216,7 +245,7 @@ def _unpacked(model, stream, path):
         if np.lib.format.read_magic(stream) != (1, 0):  # a header of the others may be gigabytes
             raise ValueError("got one of fields with names")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        names = infer.names_in(model, path, dtype, shape)
+        names = _names_in(model, path, dtype, shape)
         if fortran and len(shape) > 1:
             raise ValueError("got the order of Fortran; save np.ascontiguousarray of it")
         size_bytes = int(np.prod(model.shape)) * dtype.itemsize
@@ -228,4 +257,17 @@ def _unpacked(model, stream, path):
             x = np.frombuffer(content, dtype).reshape(model.shape)
             yield name, lambda x=x: x
     except infer._DAMAGED as error:
-        yield path, infer.unfit(model, path, error)
+        yield path, _unfit(model, path, error)
+
+
+def _names_in(model, path, dtype, shape):
+    """Return the names of the items in an array from a file; a ValueError if it does not fit."""
+    if dtype != model.dtype or model.shape not in (shape, shape[1:]):
+        raise ValueError(f"got {dtype} {shape}")
+    return [path] if shape == model.shape else (f"{path}[{number}]" for number in range(shape[0]))
+
+
+def _unfit(model, path, error):
+    """Return what to say of a file that holds no arrays for `model`, as an ImageError."""
+    said = f"{path}: must be a .npy of {model.dtype} {model.shape}, or a stack of them"
+    return infer.ImageError(f"{said}: {infer._line(error)}")

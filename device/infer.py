@@ -1,29 +1,24 @@
 #!/usr/bin/env python3
 """Classify pictures or arrays with a .tflite that tfedge built, on the device itself.
 
-    python3 infer.py model.tflite cat.jpg photos/ "*.png"   # a line a picture
-    ls *.jpg | python3 infer.py model.tflite - --top-k 3 --json
-    python3 infer.py model.tflite --selftest                # does it answer as on the workstation?
+    python3 infer.py model.tflite cat.jpg photos/      # a line a picture
+    python3 infer.py model.tflite --selftest           # does it answer as on the workstation?
 
-Copy this one file and the model; options that need a file from beside it say so.  It runs on
-Python 3.7 and later, with numpy, ai-edge-litert or tflite-runtime or tensorflow, and Pillow if it
-is to read pictures.  Labels and preprocessing come from the card inside the model.  Exit status:
-0 done or ended by SIGTERM, 1 self-test failed, 2 a line says what to do.
+This file and the model are enough for that; console.py and the others beside it do the rest.  Runs
+on Python 3.7 and later with numpy, ai-edge-litert, tflite-runtime or tensorflow, and Pillow to read
+pictures.  Exit status: 0 done or SIGTERM, 1 self-test failed, 2 a line says what to do.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import glob
 import hashlib
 import importlib.util
 import io
 import json
 import os
-import re
-import signal
 import struct
 import sys
 import time
@@ -37,11 +32,10 @@ except ImportError:
     sys.exit(2)
 
 RUNTIMES = ("ai-edge-litert", "tflite-runtime", "tensorflow")  # in order of preference
+_HERE = os.path.dirname(os.path.abspath(__file__))
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _ZIP_LIMIT_BYTES = 64 << 20  # of a whole zip, unpacked: a board has little memory
-# A picture or a .npy, which no list of paths begins like.
-_BINARY = rb"\xff\xd8\xff|\x89PNG|GIF8[79]a|RIFF....WEBP|BM.*\0|II\*\0|MM\0\*|P[1-6]\n|\x93NUMPY"
 _EDGETPU = b"edgetpu-custom-op"  # the operator that stands for what Google's compiler compiled
 _KINDS = {"image": "uint8", "array": "float32"}  # what a user hands in
 _ATTACH = "tfedge attach {} --from ORIGINAL.tflite"
@@ -66,10 +60,6 @@ class ModelError(Exception):
 
 class ImageError(Exception):
     """A picture or an array that cannot be used; the message is one line that names it."""
-
-
-class _Stopped(Exception):  # noqa: N818 it is none
-    """SIGTERM came, and nothing was left to finish."""
 
 
 class Classifier:
@@ -287,14 +277,13 @@ def load_runtime():
 
 def main(argv=None):
     """Answer the command line; return the exit status."""
-    args = _arguments(argv)
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        return _run(args)
+        whole = os.path.exists(os.path.join(_HERE, "console.py"))
+        return _beside("console").run(argv) if whole else _alone(argv)
     except (ModelError, ImageError) as error:
         print(f"infer.py: {error}", file=sys.stderr)
         return 2
-    except _Stopped:
-        return 0
     except KeyboardInterrupt:
         return 130
     except OSError as error:  # of stdin or what is written to; whatever else reads has its own
@@ -306,150 +295,35 @@ def main(argv=None):
         return 2
 
 
-def _arguments(argv):
+def _alone(argv):
+    """Answer the command line without console.py: classify pictures, or run the self-test."""
     parser = argparse.ArgumentParser(prog="infer.py", description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("model", nargs="?", metavar="MODEL", help=".tflite file")
-    add("inputs", nargs="*", metavar="INPUT", help="picture, folder, pattern, .npy; - is stdin")
-    add("--watch", metavar="DIR", help="answer what arrives there")
-    add("--camera", metavar="NAME", help="answer the frames of picamera2 or opencv:N")
-    add("--top-k", type=int, default=1, metavar="N", help="classes to name")
-    add("--threshold", type=float, default=0, metavar="SHARE", help="leave out classes below it")
-    add("--format", help="of the answers", choices=("text", "json", "csv"), default="text")
-    add("--json", action="store_const", const="json", dest="format", help="as --format json")
-    add("--output", metavar="FILE", help="append the answers to it")
-    add("--threads", type=int, default=0, metavar="N", help="at most the usable cores")
-    add("--delegate", default="auto", metavar="NAME", help="auto, cpu, edgetpu[:usb|:pci|:N]")
-    add("--selftest", action="store_true", help="run the golden vectors instead")
-    add("--bench", type=int, default=0, metavar="N", help="time N runs instead")
-    add("--doctor", action="store_true", help="say what this board has and lacks instead")
-    add("--serve", action="store_true", help="go on as a service")
-    args = parser.parse_intermixed_args(argv)
-    if args.top_k < 1 or args.threads < 0 or args.bench < 0 or not 0 <= args.threshold <= 1:
-        parser.error("N must be 1 or more, SHARE from 0 to 1")
-    work = args.inputs or args.watch or args.camera or args.selftest or args.bench or args.serve
-    if not (args.doctor or (args.model and work)):
-        parser.error("give a model, and a picture, folder or .npy, - for stdin, or an option")
-    return args
-
-
-def _run(args):
-    if args.serve:
-        return _beside("serve").run(args)
-    with _opened(args.output) as out:
-        if args.doctor:
-            facts, good = _beside("doctor").examine(args.model)
-            _show(out, args.format, facts, _rows(facts))
-            return 0 if good else 1
-        model = Classifier(args.model, args.threads, args.delegate)
-        if not (args.selftest or args.bench):
-            _tell_of_edge_tpu(args, model)
-            return _answer(args, model, out)
-        facts = {"runtime": model.runtime, "threads": model.threads, "delegate": model.delegate}
-        if args.bench:
-            path = next(_paths(args.inputs), None)
-            facts.update(runs=args.bench, **_beside("bench").run(model, args.bench, path))
-            _show(out, args.format, facts, _rows(facts))
-            return 0
-        found = model.selftest()
-        facts.update(selftest="failed" if found else "passed", findings=found)
-        _show(out, args.format, facts, [[each] for each in found or [f"passed, {model.runtime}"]])
-        return 1 if found else 0
-
-
-def _tell_of_edge_tpu(args, model):
-    with contextlib.suppress(ModelError):  # without edgetpu.py nothing looks for one
-        if (args.delegate, model.delegate) == ("auto", "cpu") and _beside("edgetpu").unused():
-            said = "runs on the CPU: it is not compiled for the Edge TPU that is here"
-            print(f"infer.py: {args.model}: {said}", file=sys.stderr)
-
-
-def _opened(path):
-    """Open what the answers are appended to: a file, or stdout."""
-    try:
-        if path:
-            return open(path, "a", encoding="utf-8", errors="backslashreplace")
-        return contextlib.nullcontext(sys.stdout)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be written: {_line(error)}; name another") from error
-
-
-def _answer(args, model, out):
-    """Answer all inputs; SIGTERM ends a wait for one at once, the work on one when it is done."""
-    status, busy, asked = 0, [], []
-
-    def stop(*_):
-        asked.append(True)
-        if not busy:
-            raise _Stopped
-
-    signal.signal(signal.SIGTERM, stop)
-    if args.format == "csv" and not (args.output and os.path.getsize(args.output)):
-        _show(out, "csv", {}, [["input", "label", "share"]])
-    for name, read in _feed(args, model):
-        busy.append(True)
+    parser.add_argument("model", metavar="MODEL", help=".tflite file")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="picture or folder")
+    parser.add_argument("--selftest", action="store_true", help="run the golden vectors instead")
+    args, others = parser.parse_known_args(argv)
+    if others:
+        raise ModelError(f"{others[0]} needs console.py beside infer.py; copy it there")
+    model, status = Classifier(args.model), 0
+    if model.dtype != np.uint8:
+        raise ModelError("arrays need console.py and feeds.py beside infer.py; copy them there")
+    if args.selftest:
+        findings = model.selftest()
+        print("\n".join(findings) or f"passed, {model.runtime}")
+        return 1 if findings else 0
+    entry = model.card["input"]
+    for path in paths(args.inputs):
         try:
-            best = _best(args, model, read)
-        except ImageError as error:  # one bad picture must not stop the others
-            problem, status = str(error).replace(f"{name}: ", "", 1), 2
-            print(f"infer.py: {name}: {problem}", file=sys.stderr)
-            _show(out, args.format, {"input": name, "error": problem}, [])
+            x = read_image(path, model.shape, entry["resize"], entry["fit"])
+        except ImageError as error:  # noqa: PERF203 one bad picture must not stop the others
+            print(f"infer.py: {error}", file=sys.stderr)
+            status = 2
         else:
-            classes = [{"label": label, "share": share} for label, share in best]
-            rows = [(name, *each) for each in best]
-            _show(out, args.format, {"input": name, "classes": classes}, rows)
-        busy.clear()
-        if asked:
-            return 0
+            print(path, *model.classify(x)[0], sep="\t", flush=True)
     return status
 
 
-def _best(args, model, read):
-    if isinstance(read, ImageError):
-        raise read
-    found = model.classify(read(), args.top_k)
-    return [(label, round(share, 6)) for label, share in found if share >= args.threshold]
-
-
-def _show(out, form, record, rows):
-    """Print `record` as a line of JSON, or the `rows` that say the same as text or CSV."""
-    if form == "json":
-        print(json.dumps(record), file=out)
-    else:
-        between = {"csv": ","}.get(form, "\t")
-        csv.writer(out, delimiter=between, lineterminator="\n").writerows(rows)
-    out.flush()
-
-
-def _rows(facts, above=""):
-    """Yield [name, value] of `facts`; those inside another are named other.name."""
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            yield from _rows(value, f"{above}{name}.")
-        else:
-            yield from ([above + name, x] for x in (value if isinstance(value, list) else [value]))
-
-
-def _feed(args, model):
-    """Yield (name, read) of each input: read() returns what the model takes, or is an ImageError.
-
-    What cannot even be opened has the ImageError itself in place of a `read`.
-    """
-    for name in args.inputs:
-        names = [name]
-        if name == "-" and sys.stdin:
-            if re.match(_BINARY, sys.stdin.buffer.peek(16), re.DOTALL):
-                yield from _beside("feeds", "a file on stdin").piped(model, sys.stdin.buffer)
-                continue
-            lines = (line.rstrip("\r\n") for line in iter(sys.stdin.readline, ""))
-            names = (line for line in lines if line not in ("", "-"))
-        for path in _paths(names):
-            yield from items(model, path)
-    if args.watch or args.camera:
-        yield from _beside("feeds", "--watch or --camera").live(model, args.watch, args.camera)
-
-
-def _paths(names):
+def paths(names):
     """Yield the files that are meant, those of a folder or pattern in order."""
     for name in names:
         found = [] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
@@ -461,40 +335,9 @@ def _paths(names):
             yield from sorted(file for file in inside if file.lower().endswith(_SUFFIXES)) or [path]
 
 
-def items(model, path):
-    """Yield (name, read) of a picture, or of each array in a .npy or .npz; see `_feed`."""
-    entry, ending = model.card["input"], path[-4:].lower()
-    if ending == ".npz":
-        yield from _beside("feeds", "a .npz").zipped(model, path)
-    elif entry["kind"] == "image" and ending != ".npy":
-        yield path, lambda: read_image(path, model.shape, entry["resize"], entry["fit"])
-    else:
-        try:
-            stack = np.asarray(np.load(path, mmap_mode="r"))
-            names = names_in(model, path, stack.dtype, stack.shape)
-        except _DAMAGED as error:
-            yield path, unfit(model, path, error)
-        else:
-            for name, x in zip(names, stack.reshape((-1, *model.shape))):
-                yield name, lambda x=x: x
-
-
-def names_in(model, path, dtype, shape):
-    """Return the names of the items in an array from a file; a ValueError if it does not fit."""
-    if dtype != model.dtype or model.shape not in (shape, shape[1:]):
-        raise ValueError(f"got {dtype} {shape}")
-    return [path] if shape == model.shape else (f"{path}[{number}]" for number in range(shape[0]))
-
-
-def unfit(model, path, error):
-    """Return what to say of a file that holds no arrays for `model`, as an ImageError."""
-    said = f"{path}: must be a .npy of {model.dtype} {model.shape}, or a stack of them"
-    return ImageError(f"{said}: {_line(error)}")
-
-
 def _beside(name, wanted=""):
     """Import `name`.py from this file's folder; there, `import infer` is this module."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    path = os.path.join(_HERE, name + ".py")
     if not os.path.exists(path):
         raise ModelError(f"{wanted or '--' + name} needs {name}.py beside infer.py; copy it there")
     sys.modules["infer"], found = sys.modules[__name__], sys.modules.get(name)

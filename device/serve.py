@@ -32,13 +32,12 @@ def run(args):
     """
     if bool(args.watch) == bool(args.camera) or args.inputs:
         raise infer.ModelError("--serve needs --watch DIR or --camera NAME, and nothing else")
-    with infer._opened(args.output) as out:
-        if args.format == "csv" and not (args.output and os.path.getsize(args.output)):
-            infer._show(out, "csv", {}, [["input", "label", "share"]])
+    console = infer._beside("console", "--serve")
+    with console.opened(args) as answers:
         return loop(
             load=lambda: infer.Classifier(args.model, args.threads, args.delegate),
             feed=lambda takes, wait: _feed(args, takes, wait),
-            answer=lambda model, name, read: _answer(args, model, out, name, read),
+            answer=answers.answer,
         )
 
 
@@ -161,18 +160,4 @@ def _feed(args, takes, wait):
     if args.camera:
         yield from feeds.frames(takes, args.camera)
     for path in feeds.arrivals(args.watch, wait):
-        yield from infer.items(takes, path)
-
-
-def _answer(args, model, out, name, read):
-    """Report the answer to one input, or that it is none."""
-    try:
-        best = infer._best(args, model, read)
-    except infer.ImageError as error:
-        problem = str(error).replace(f"{name}: ", "", 1)
-        print(f"infer.py: {name}: {problem}", file=sys.stderr)
-        infer._show(out, args.format, {"input": name, "error": problem}, [])
-    else:
-        classes = [{"label": label, "share": share} for label, share in best]
-        rows = [(name, *each) for each in best]
-        infer._show(out, args.format, {"input": name, "classes": classes}, rows)
+        yield from infer._beside("console").items(takes, path)

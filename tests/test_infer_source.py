@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_board import DEVICE, write
+from tiny_board import DEVICE, write, write_golden
 
 FILES = sorted(DEVICE.glob("*.py"))
 # Packages that only the option which names them imports.
@@ -66,17 +66,39 @@ def test_infer_alone_answers_pictures_and_says_which_file_an_option_needs(tmp_pa
 
     status, out, _ = run(photos)
     assert (status, out.count("\n")) == (0, 3)
+    for option in ("--bench", "--serve", "--doctor", "--watch", "--json"):
+        status, out, message_line = run(option)
+        assert (status, out) == (2, "")
+        needs = f"{option} needs console.py beside infer.py; copy it there"
+        assert message_line == f"infer.py: {needs}"
+    shutil.copy(DEVICE / "console.py", tmp_path)
     for arguments, message in {
         ("--bench", "1"): "--bench needs bench.py",
         ("--serve",): "--serve needs serve.py",
         ("--doctor",): "--doctor needs doctor.py",
         ("--watch", "."): "--watch or --camera needs feeds.py",
-        ("x.npz",): "a .npz needs feeds.py",
+        ("x.npz",): "a file of arrays needs feeds.py",
+        ("-",): "stdin needs feeds.py",
         ("a.jpg", "--delegate", "edgetpu"): "--delegate edgetpu needs edgetpu.py",
     }.items():
         status, out, message_line = run(*arguments)
         assert (status, out) == (2, "")
         assert message_line == f"infer.py: {message} beside infer.py; copy it there"
+
+
+def test_infer_alone_tests_itself_and_says_what_arrays_need(tmp_path):
+    shutil.copy(DEVICE / "infer.py", tmp_path)
+
+    def run(model):
+        command = [sys.executable, tmp_path / "infer.py", model, "--selftest"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr.splitlines()[-1]
+
+    status, out, _ = run(write_golden(tmp_path))
+    assert (status, out.split(",")[0]) == (0, "passed")
+    status, out, line = run(write(tmp_path, (5, 2), 3, input_scale=0.1, input_zero=0))
+    assert (status, out) == (2, "")
+    assert line == "infer.py: arrays need console.py and feeds.py beside infer.py; copy them there"
 
 
 def test_the_files_beside_infer_share_its_classes(infer, tmp_path):

@@ -1,0 +1,194 @@
+"""The whole command line of infer.py: what it takes, how it answers, and what else it can do.
+
+infer.py hands over to `run` where this file lies beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import signal
+import sys
+
+import infer
+
+_BLANKS = {ord(blank): " " for blank in "\t\n\r"}  # what would break a line of text in two
+
+
+class _Stopped(Exception):  # noqa: N818 it is none
+    """SIGTERM came, and nothing was left to finish."""
+
+
+def run(argv):
+    """Answer the command line; return the exit status."""
+    args = _arguments(argv)
+    if args.serve:
+        return infer._beside("serve").run(args)
+    with opened(args) as answers:
+        if args.doctor:
+            facts, good = infer._beside("doctor").examine(args.model)
+            answers.show(facts, rows(facts))
+            return 0 if good else 1
+        model = infer.Classifier(args.model, args.threads, args.delegate)
+        if not (args.selftest or args.bench):
+            _tell_of_edge_tpu(args, model)
+            return _answer(args, model, answers)
+        facts = {"runtime": model.runtime, "threads": model.threads, "delegate": model.delegate}
+        if args.bench:
+            path = next(infer.paths(args.inputs), None)
+            facts.update(runs=args.bench, **infer._beside("bench").run(model, args.bench, path))
+            answers.show(facts, rows(facts))
+            return 0
+        found = model.selftest()
+        facts.update(selftest="failed" if found else "passed", findings=found)
+        answers.show(facts, [[each] for each in found or [f"passed, {model.runtime}"]])
+        return 1 if found else 0
+
+
+def _arguments(argv):
+    parser = argparse.ArgumentParser(prog="infer.py", description=infer.__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("model", nargs="?", metavar="MODEL", help=".tflite file")
+    add("inputs", nargs="*", metavar="INPUT", help="picture, folder, pattern, .npy; - is stdin")
+    add("--watch", metavar="DIR", help="answer what arrives there")
+    add("--camera", metavar="NAME", help="answer the frames of picamera2 or opencv:N")
+    add("--top-k", type=int, default=1, metavar="N", help="classes to name")
+    add("--threshold", type=float, default=0, metavar="SHARE", help="leave out classes below it")
+    add("--format", help="of the answers", choices=("text", "json", "csv"), default="text")
+    add("--json", action="store_const", const="json", dest="format", help="as --format json")
+    add("--output", metavar="FILE", help="append the answers to it")
+    add("--threads", type=int, default=0, metavar="N", help="at most the usable cores")
+    add("--delegate", default="auto", metavar="NAME", help="auto, cpu, edgetpu[:usb|:pci|:N]")
+    add("--selftest", action="store_true", help="run the golden vectors instead")
+    add("--bench", type=int, default=0, metavar="N", help="time N runs instead")
+    add("--doctor", action="store_true", help="say what this board has and lacks instead")
+    add("--serve", action="store_true", help="go on as a service")
+    args = parser.parse_intermixed_args(argv)
+    if args.top_k < 1 or args.threads < 0 or args.bench < 0 or not 0 <= args.threshold <= 1:
+        parser.error("N must be 1 or more, SHARE from 0 to 1")
+    work = args.inputs or args.watch or args.camera or args.selftest or args.bench or args.serve
+    if not (args.doctor or (args.model and work)):
+        parser.error("give a model, and a picture, folder or .npy, - for stdin, or an option")
+    return args
+
+
+def _tell_of_edge_tpu(args, model):
+    with contextlib.suppress(infer.ModelError):  # without edgetpu.py nothing looks for one
+        if (args.delegate, model.delegate) == ("auto", "cpu") and infer._beside("edgetpu").unused():
+            said = "runs on the CPU: it is not compiled for the Edge TPU that is here"
+            print(f"infer.py: {args.model}: {said}", file=sys.stderr)
+
+
+def _answer(args, model, answers):
+    """Answer all inputs; SIGTERM ends a wait for one at once, the work on one when it is done."""
+    busy, asked = [], []
+
+    def stop(*_):
+        asked.append(True)
+        if not busy:
+            raise _Stopped
+
+    signal.signal(signal.SIGTERM, stop)
+    with contextlib.suppress(_Stopped):
+        for name, read in _feed(args, model):
+            busy.append(True)
+            answers.answer(model, name, read)
+            busy.clear()
+            if asked:
+                return 0
+        return 2 if answers.failed else 0
+    return 0
+
+
+def _feed(args, model):
+    """Yield (name, read) of each input: read() returns what the model takes, or is an ImageError.
+
+    What cannot even be opened has the ImageError itself in place of a `read`.
+    """
+    for name in args.inputs:
+        if name == "-" and sys.stdin:
+            yield from infer._beside("feeds", "stdin").stdin(model)
+        else:
+            for path in infer.paths([name]):
+                yield from items(model, path)
+    if args.watch or args.camera:
+        feeds = infer._beside("feeds", "--watch or --camera")
+        yield from feeds.live(model, args.watch, args.camera)
+
+
+def items(model, path):
+    """Yield (name, read) of a picture, or of each array in a .npy or .npz; see `_feed`."""
+    entry = model.card["input"]
+    if entry["kind"] == "image" and path[-4:].lower() not in (".npy", ".npz"):
+        yield path, lambda: infer.read_image(path, model.shape, entry["resize"], entry["fit"])
+    else:
+        yield from infer._beside("feeds", "a file of arrays").arrays(model, path)
+
+
+@contextlib.contextmanager
+def opened(args):
+    """Open what the answers go to, stdout or a file that they are appended to, as `Answers`."""
+    if not args.output:
+        yield Answers(args, sys.stdout)
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            options = {"encoding": "utf-8", "errors": "backslashreplace"}
+            out = stack.enter_context(open(args.output, "a", **options))
+        except OSError as error:
+            said = f"{args.output}: cannot be written: {infer._line(error)}; name another"
+            raise infer.ModelError(said) from error
+        yield Answers(args, out)
+
+
+class Answers:
+    """Where answers are written, a line each, in the form that was asked for.
+
+    `failed` says whether one was that an input is none.
+    """
+
+    def __init__(self, args, out):
+        self.failed, self._args, self._out = False, args, out
+        self._heading = args.format == "csv" and not (args.output and os.path.getsize(args.output))
+
+    def answer(self, model, name, read):
+        """Classify what `read` returns and say so, or what is wrong with it."""
+        if self._heading:
+            self.show({}, [["input", "label", "share"]])
+            self._heading = False
+        try:
+            if isinstance(read, infer.ImageError):
+                raise read
+            found = model.classify(read(), self._args.top_k)
+        except infer.ImageError as error:  # one bad picture must not stop the others
+            problem, self.failed = str(error).replace(f"{name}: ", "", 1), True
+            print(f"infer.py: {name}: {problem}", file=sys.stderr)
+            self.show({"input": name, "error": problem}, [])
+        else:
+            best = [(label, round(share, 6)) for label, share in found]
+            best = [(label, share) for label, share in best if share >= self._args.threshold]
+            classes = [{"label": label, "share": share} for label, share in best]
+            self.show({"input": name, "classes": classes}, [(name, *each) for each in best])
+
+    def show(self, record, rows):
+        """Write `record` as a line of JSON, or the `rows` that say the same as text or CSV."""
+        if self._args.format == "json":
+            print(json.dumps(record), file=self._out)
+        elif self._args.format == "csv":
+            csv.writer(self._out, lineterminator="\n").writerows(rows)
+        else:
+            for row in rows:
+                print(*(str(cell).translate(_BLANKS) for cell in row), sep="\t", file=self._out)
+        self._out.flush()
+
+
+def rows(facts, above=""):
+    """Yield [name, value] of `facts`; those inside another are named other.name."""
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            yield from rows(value, f"{above}{name}.")
+        else:
+            yield from ([above + name, x] for x in (value if isinstance(value, list) else [value]))
