@@ -28,6 +28,8 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable ".[examples]" --group dev
+	$(BIN)/python -m pip install --quiet --no-deps --target .venv/tflite-runtime \
+	    'tflite-runtime == 2.14.0; python_version < "3.12"' "numpy < 2"  # boards of 32 bits have it
 	touch $@
 
 clean:

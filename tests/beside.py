@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from types import ModuleType
 
 from tfedge import paths
@@ -11,9 +9,4 @@ from tfedge import paths
 
 def beside(name: str) -> ModuleType:
     """Return device/<name>.py, which finds the one infer.py of these tests under that name."""
-    sys.modules["infer"] = paths.runner()
-    file = paths.bundled() / "device" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"beside_{name}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return paths.runner()._beside(name)

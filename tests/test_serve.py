@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from beside import beside
+from conftest import REPO
 from PIL import Image
 from tiny_model import card_for, golden_file, tiny_model, with_card
 
-SERVE = [sys.executable, Path(__file__).parent / "serving.py"]
+SERVE = [sys.executable, REPO / "device" / "infer.py"]
 PATIENCE_S = 30  # for what comes within a second unless the machine is very busy
 
 
