@@ -114,9 +114,13 @@ def test_for_coral_the_compiler_runs_and_the_card_goes_into_what_it_made(
     said = "\n".join(stage["notes"])
     assert "mapped 1 of 2 operators" in said
     assert "ARG_MAX: predicted none, the compiler says 1 x 'Operation not supported'" in said
-    assert "for the Edge TPU: model_edgetpu.tflite in this stage's folder" in said
+    assert "for the Edge TPU: compiled, with its card, beside the .tflite" in said
     (compiled,) = (folder / "stripes").rglob("model_edgetpu.tflite")
+    published = folder / "stripes/stripes_edgetpu.tflite"
+    assert published.read_bytes() == compiled.read_bytes()
     theirs, _ = card.read(compiled.read_bytes(), compiled)
     ours, _ = card.read(compiled.with_name("model.tflite").read_bytes(), compiled)
     assert theirs.labels == ours.labels
     assert facts(compiled.read_bytes(), "it").custom_operators == ("edgetpu-custom-op",)
+    build(project, folder, capsys, 'target = "pi4"', status=0)
+    assert not published.exists()

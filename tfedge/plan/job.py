@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MODEL = "model.h5"
 TFLITE = "model.tflite"
+COMPILED = "model_edgetpu.tflite"
+"""Of a `convert` for a Coral; named as Google's compiler does."""
 
 
 @dataclass(frozen=True)

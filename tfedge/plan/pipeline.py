@@ -21,7 +21,7 @@ from tfedge.declarations import setting
 from tfedge.errors import UserError, did_you_mean
 from tfedge.plan import settings, sources, store
 from tfedge.plan.about import About
-from tfedge.plan.job import MODEL, TFLITE, Job, Stage
+from tfedge.plan.job import COMPILED, MODEL, TFLITE, Job, Stage
 from tfedge.plan.refs import Ref, blaming
 from tfedge.plan.stages import STAGES
 from tfedge.progress import Progress, quietly
@@ -233,18 +233,25 @@ def _publish(pipeline: Pipeline, root: Path, data: dict[str, Any]) -> None:
     What an earlier build of other settings has put there goes: it would be taken for this one's.
     """
     steps = [step for step in plan(pipeline, root, data=data) if not step.why]
-    files = [step.folder / TFLITE for step in steps if getattr(step.stage, "makes", "") == "tflite"]
+    folders = [step.folder for step in steps if getattr(step.stage, "makes", "") == "tflite"]
     target = result(pipeline, root)
-    if files:
-        paths.replace(target, files[-1].read_bytes())
-    else:
-        target.unlink(missing_ok=True)
+    _put([folder / TFLITE for folder in folders], target)
+    compiled = [folder / COMPILED for folder in folders if (folder / COMPILED).is_file()]
+    _put(compiled, target.with_name(COMPILED.replace("model", pipeline.name)))
     own = measured.figures(target.parent)
     report = ladder.report_of(pipeline.name, _records(steps), own)
     paths.replace(
         target.with_name("report.json"), json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     )
     paths.replace(target.with_name("report.md"), ladder.markdown(report))
+
+
+def _put(files: Sequence[Path], target: Path) -> None:
+    """Copy the last of `files` to `target`, and let there be none if there are none."""
+    if files:
+        paths.replace(target, files[-1].read_bytes())
+    else:
+        target.unlink(missing_ok=True)
 
 
 def _records(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:

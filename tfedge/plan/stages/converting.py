@@ -69,7 +69,7 @@ def _compiled(file: Path, name: str) -> tuple[str, ...]:
 
     said = compiler.compile_beside(file)
     made = compiler.beside(file)
-    place = f"for the Edge TPU: {made.name} in this stage's folder, with its card"
+    place = "for the Edge TPU: compiled, with its card, beside the .tflite (…_edgetpu.tflite)"
     return (*said, place) if made.is_file() else said
 
 
