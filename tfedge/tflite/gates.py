@@ -109,27 +109,37 @@ def _operators(found: Facts, layers: Layers) -> list[_Problem]:
 
 
 def _tensors(found: Facts, layers: Layers, kept: Collection[str]) -> list[_Problem]:
-    at_fault: dict[str, list[str]] = {}
+    """Name the layers that compute in float; where none does, those that hand float numbers on."""
+    at_fault: dict[str, None] = {}
+    handed_on: dict[str, None] = {}
     for subgraph in found.subgraphs:
         owners = names.of_tensors(subgraph, layers)
+        by_operator = names.of_operators(subgraph, layers)
+        steps = list(zip(subgraph.operators, by_operator, strict=True))
         meant = {
             index
-            for operator, own in zip(
-                subgraph.operators, names.of_operators(subgraph, layers), strict=True
-            )
+            for operator, own in steps
             if own and own[0] in kept
             for index in (*operator.inputs, *operator.outputs)
         }
-        for index in sorted(used(subgraph) - meant):
+        in_float = {
+            index for index in used(subgraph) - meant if "float" in subgraph.tensors[index].dtype
+        }
+        for operator, own in steps:
+            if operator.name not in names.SEAMS and in_float & {
+                *operator.inputs,
+                *operator.outputs,
+            }:
+                made = subgraph.tensors[operator.outputs[0]].name if operator.outputs else ""
+                at_fault[names.described(own[0], layers) if own else made] = None
+        for index in sorted(in_float):
             tensor, own = subgraph.tensors[index], owners[index]
-            if "float" in tensor.dtype:
-                of = names.described(own[0], layers) if own else tensor.name
-                at_fault.setdefault(of, []).append(tensor.name)
-    if not at_fault:
+            handed_on[names.described(own[0], layers) if own else tensor.name] = None
+    if not handed_on:
         return []
-    shown = list(at_fault)[:_SHOWN]
-    more = f" and {len(at_fault) - len(shown)} more" if len(at_fault) > len(shown) else ""
-    return [(f"stays float in {', '.join(shown)}{more}", _REPLACE)]
+    of = list(at_fault or handed_on)
+    more = f" and {len(of) - _SHOWN} more" if len(of) > _SHOWN else ""
+    return [(f"stays float in {', '.join(of[:_SHOWN])}{more}", _REPLACE)]
 
 
 def _ends(found: Facts, form: str) -> list[_Problem]:

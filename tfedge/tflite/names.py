@@ -32,13 +32,15 @@ def of_network(model: Any) -> tuple[tuple[str, str], ...]:
     """Return a Keras network's `Layers`, by the names and classes that a user gave.
 
     Args:
-      model: Of either Keras; wrappers of quantization-aware training are looked into.
+      model: Of either Keras; wrappers of quantization-aware training are looked into, and the
+        layer that it puts behind the input is left out.
     """
     inner = [
         layer.layer if type(layer).__name__.startswith("QuantizeWrapper") else layer
         for layer in model.layers
     ]
-    return tuple((layer.name, type(layer).__name__) for layer in inner)
+    kinds = [(layer.name, type(layer).__name__) for layer in inner]
+    return tuple((name, kind) for name, kind in kinds if kind != "QuantizeLayer")
 
 
 def guessed(subgraph: Subgraph) -> tuple[tuple[str, str], ...]:
@@ -56,6 +58,12 @@ def guessed(subgraph: Subgraph) -> tuple[tuple[str, str], ...]:
         # What is fused into a layer stands before it more often than not.
         found |= {path[1].removeprefix(_AWARE): "" for path in reversed(paths)}
     return tuple(found.items())
+
+
+def guessed_of(tensor: str) -> tuple[str, ...]:
+    """Return the layers that a tensor's name tells of, the first to compute first."""
+    paths = [path for path in _paths(tensor) if len(path) > 1]
+    return tuple(dict.fromkeys(path[1].removeprefix(_AWARE) for path in reversed(paths)))
 
 
 def layers_of(tensor: str, layer_names: Iterable[str]) -> tuple[str, ...]:
