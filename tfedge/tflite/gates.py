@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -70,8 +70,26 @@ _CONVERT = "convert it again with tfedge, which sets both"
 _Problem = tuple[str, str]
 
 
-def check_runs(flatbuffer: bytes, form: str, where: object) -> None:
+def check_runs(flatbuffer: bytes, form: str, where: object, untried: Sequence[str] = ()) -> None:
     """Refuse a .tflite over which the runtime dies, which some kernels do without a message.
+
+    Args:
+      untried: Settings that may help, as one writes them.
+
+    Raises:
+      UserError: It does not run.
+    """
+    why = why_not(flatbuffer)
+    if why:
+        problem = f"the runtime cannot run what the network became in {form}: {why}"
+        wishes = [*untried, *(() if form == "int8" else ('form = "int8"',))]
+        fix = f"write {' or '.join(wishes)}; or " if wishes else ""
+        fix += "take out the layers that are no convolution or dense one"
+        raise UserError(where, problem, fix)
+
+
+def why_not(flatbuffer: bytes) -> str:
+    """Say why the runtime does not run a .tflite; nothing if it does.
 
     It runs in a process of its own, on zeros.
     """
@@ -82,11 +100,10 @@ def check_runs(flatbuffer: bytes, form: str, where: object) -> None:
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, input=flatbuffer, capture_output=True, check=False)
-    if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["without a word"]
-        problem = f"the runtime cannot run what the network became in {form}: {lines[-1][:300]}"
-        fix = 'write form = "int8", or take out the layers that are no convolution or dense one'
-        raise UserError(where, problem, fix)
+    if not done.returncode:
+        return ""
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["without a word"]
+    return lines[-1][:300]
 
 
 def _fix(problems: list[_Problem], form: str) -> str:
