@@ -11,12 +11,13 @@ layer's name, and a layer that is called twice is ``conv_1`` the second time.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from tfedge.tflite import recurrent
 from tfedge.tflite.graph import Operator, Subgraph
 
-Layers = Sequence[tuple[str, str]]
+Layers = recurrent.Layers
 """A network's Keras layers, each with the name of its class, in the order of the network."""
 
 SEAMS = frozenset(("QUANTIZE", "DEQUANTIZE"))
@@ -91,7 +92,8 @@ def of_operators(subgraph: Subgraph, layers: Layers) -> tuple[tuple[str, ...], .
     The others, be it padding before or activations behind, come in the order of the network.  The
     name of what an operator makes decides, then the names of its constants, then, of the one that
     makes the graph's output, the network's last layer; what only changes the type belongs to where
-    its input comes from.  An operator that tells nothing has an empty tuple.
+    its input comes from.  An LSTM, which tells nothing, is known by its place (`recurrent`); other
+    operators that tell nothing have an empty tuple.
     """
     names = [name for name, _ in layers]
     found: list[tuple[str, ...]] = []
@@ -110,7 +112,7 @@ def of_operators(subgraph: Subgraph, layers: Layers) -> tuple[tuple[str, ...], .
             own = tuple(names[-1:])
         made |= dict.fromkeys(operator.outputs, own)
         found.append(own)
-    return tuple(found)
+    return recurrent.named(subgraph, layers, found)
 
 
 def of_tensors(subgraph: Subgraph, layers: Layers) -> tuple[tuple[str, ...], ...]:
