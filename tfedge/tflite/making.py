@@ -24,10 +24,15 @@ _NAMED = 5
 
 @dataclass
 class Converted:
-    """A .tflite without a card, and what the report says of its making."""
+    """A .tflite without a card, and what the report says of its making.
+
+    Attributes:
+      network: The float network that it was made of, where repairs changed the one that came.
+    """
 
     flatbuffer: bytes
     figures: dict[str, Any] = field(default_factory=dict)
+    network: keras.Model | None = None
 
 
 class Conversion:
@@ -45,6 +50,7 @@ class Conversion:
         self.notes: list[str] = []
         self.figures: dict[str, Any] = {}
         self.limits = data.limits()
+        self.repaired: keras.Model | None = None
 
     def run(self) -> Converted:
         """Do all that the wishes say.
@@ -66,9 +72,8 @@ class Conversion:
         if self.wishes.fallback != "none":
             gates.check_runs(made, self.wishes.form, self.where, self._untried())
         gates.check(made, self.wishes.form, self.limits, self.where, self.layers, kept)
-        return Converted(
-            made, {**self.figures, "notes": self.notes} if self.notes else self.figures
-        )
+        notes = {"notes": self.notes} if self.notes else {}
+        return Converted(made, {**self.figures, **notes}, self.repaired)
 
     def _refuse(self) -> None:
         aware = self._aware()
@@ -97,6 +102,7 @@ class Conversion:
             return conversion.convert(self.model, wishes.form, self.samples, self.limits)
         done = repaired(self.model, self.samples, self.limits, self._jury(), wishes.repair)
         self.model, self.layers = done.model, names.of_network(done.model)
+        self.repaired = done.unclipped
         self.figures["repairs"] = list(done.repairs)
         self.figures["trials"] = {name: score.accuracy for name, score in done.trials.items()}
         return done.flatbuffer
