@@ -73,6 +73,24 @@ def test_a_float_tensor_in_the_middle_is_named_by_its_layer():
     assert 'form = "float16"' in said
 
 
+def test_a_layer_that_hands_its_numbers_to_one_in_float_is_not_at_fault():
+    tensors = (
+        T("image", "int8", (1, 4), None, *SCALED),
+        T("net/swish/Relu", "int8", (1, 4), None, *SCALED),
+        T("net/swish/Relu1", "float32", (1, 4)),
+        T("net/out/Elu", "float32", (1, 4)),
+        T("made.up", "int8", (1, 4), None, *SCALED),
+    )
+    steps = (
+        Op("RELU", (0,), (1,)),
+        Op("DEQUANTIZE", (1,), (2,), 2),
+        Op("ELU", (2,), (3,)),
+        Op("QUANTIZE", (3,), (4,)),
+    )
+    said = refusal(model_of(G("main", tensors, steps, (0,), (4,))), layers=LAYERS)
+    assert "stays float in layer 'out' (Dense)\n" in said
+
+
 def test_a_layer_that_is_meant_to_be_float_may_be():
     check(with_float_inside(), "int8", (0.0, 1.0), "[int8]", LAYERS, kept=("swish",))
     assert "stays float" in refusal(with_float_inside(), layers=LAYERS, kept=("in",))

@@ -97,11 +97,15 @@ class Bars:
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def quietly(heard: list[str] | None = None) -> Iterator[None]:
     """Hold back what C++ libraries write to stderr, and show it only if the work fails.
 
     TensorFlow's import and the converter write lines there that no setting silences, and that say
     nothing to a user when all went well.
+
+    Args:
+      heard: Gets what was written if the work fails, for a caller that makes a message of it;
+        nothing is shown then.
     """
     sys.stderr.flush()
     terminal = os.dup(2)
@@ -111,7 +115,10 @@ def quietly() -> Iterator[None]:
             yield
         except BaseException:
             kept.seek(0)
-            os.write(terminal, kept.read())
+            if heard is None:
+                os.write(terminal, kept.read())
+            else:
+                heard.append(kept.read().decode("utf-8", "replace"))
             raise
         finally:
             sys.stderr.flush()

@@ -9,6 +9,7 @@ import click
 
 from tfedge import progress
 from tfedge.cli.options import BUILD_DIR, JSON, PATH, SET, read
+from tfedge.errors import UserError
 
 
 @click.command()
@@ -50,6 +51,8 @@ def evaluate(
     help="Inputs that the layers are compared on.",
 )
 @click.option("--plot", type=PATH, metavar="FILE.svg", help="Draw the layers into this file.")
+@click.option("--custom", metavar="FILE.py:NAME", help="A layer of yours that FLOAT needs.")
+@click.option("--trust", is_flag=True, help="Run code that FLOAT holds, such as a Lambda's.")
 @SET
 @BUILD_DIR
 @JSON
@@ -59,22 +62,29 @@ def compare(  # noqa: PLR0913 - click hands over an argument for every option
     data: Path,
     count: int,
     plot: Path | None,
+    custom: str | None,
     *,
+    trust: bool,
     changes: tuple[str, ...],
     build_dir: Path,
     as_json: bool,
 ) -> None:
     """Say in which layers INT8.tflite lost what the FLOAT network knew, the worst first.
 
-    FLOAT is the same network before it was quantised: a .tflite in float32, the Keras file that was
-    imported, or the model.h5 beside INT8 in its build folder.
+    FLOAT is the same network before it was quantised: the model.h5 of its convert stage's build
+    folder (after equalisation no other will do), the Keras file that was imported, or a .tflite in
+    float32.
     """
     from tfedge import paths
     from tfedge.plan import comparing
+    from tfedge.plan.refs import Ref
     from tfedge.report import comparison
 
+    if plot and not plot.absolute().parent.is_dir():
+        raise UserError(plot, "its folder does not exist", f"make it first: mkdir {plot.parent}")
+    layer = Ref.parse(custom, Path.cwd(), "--custom") if custom else None
     found = comparing.compare(
-        (float_, int8),
+        comparing.Files(float_, int8, layer, trust),
         data,
         progress.terminal(),
         count=count,

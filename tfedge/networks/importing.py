@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from tfedge.networks.files import Answers, looked_through, opened
 from tfedge.networks.graph import Graph
 from tfedge.networks.preparation.inputs import Sizing, takes_pixels, with_channels_reversed
 from tfedge.networks.preparation.preparing import Feed, Prepared, prepare
-from tfedge.networks.saving import load_model
+from tfedge.networks.saving import is_aware, load_model
 
 SCALINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "unit": ((0.0,), (255.0,)),
@@ -97,20 +98,30 @@ def taken_in(
     return made
 
 
-def fed_by(file: Path, feed: Feed, samples: np.ndarray, classes: int) -> keras.Model:
+def fed_by(
+    file: Path,
+    feed: Feed,
+    samples: np.ndarray,
+    classes: int,
+    *,
+    trust: bool = False,
+    custom: Mapping[str, Any] | None = None,
+) -> keras.Model:
     """Open a Keras file of a user's or of tfedge's as a network that `feed` feeds.
 
     Args:
       samples: Inputs as recorded [count, ...], to prove the rebuilding on.
+      trust: As `files.opened` takes it.
+      custom: As `files.opened` takes it.
 
     Raises:
       UserError: The file cannot be read, or its network is fed otherwise.
     """
-    if not looked_through(file):
-        model = load_model(file)
-        if any(type(layer).__name__.startswith("Quantize") for layer in model.layers):
-            return model  # of tfedge's qat stage, and no other
-    graph, answers = opened(file, samples.shape[1:])
+    if is_aware(file):  # of tfedge's qat stage
+        looked_through(file, trust=trust, custom=custom or {})
+        layers = {name: kind for name, kind in (custom or {}).items() if isinstance(kind, type)}
+        return load_model(file, layers)
+    graph, answers = opened(file, samples.shape[1:], trust=trust, custom=custom)
     prepared = prepare(graph, answers, samples, feed, classes=classes)
     pairs = zip((*prepared.feed.mean, *prepared.feed.std), (*feed.mean, *feed.std), strict=True)
     if any(abs(own - given) > _ALIKE * max(1.0, abs(given)) for own, given in pairs):

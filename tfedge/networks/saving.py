@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+import h5py
 from tensorflow_model_optimization.quantization.keras import quantize_scope
 
 from tfedge import paths
@@ -34,3 +35,15 @@ def load_model(file: Path, custom: Mapping[str, type] | None = None) -> keras.Mo
     """
     with quantize_scope({**OWN, **(custom or {})}):
         return keras.models.load_model(file, compile=False)
+
+
+def is_aware(file: Path) -> bool:
+    """Whether a file holds a quantization-aware network as `save_model` wrote it, and no code.
+
+    It is looked up in what the file says of itself; nothing in it is made or run.
+    """
+    if file.is_dir() or not h5py.is_hdf5(file):
+        return False
+    with h5py.File(file) as store:
+        config = str(store.attrs.get("model_config", ""))
+    return '"QuantizeLayer"' in config and '"Lambda"' not in config

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfedge.errors import UserError
 from tfedge.plan import pipeline
+from tfedge.plan.refs import Ref
 from tfedge.progress import Progress, quietly
 
 if TYPE_CHECKING:
@@ -18,10 +20,30 @@ if TYPE_CHECKING:
 KERAS = (".h5", ".keras")
 
 _CHUNK = 256
+_LOOKED_AT = 16
+_COLOURS = 3
+_CLOSER = 4.0
+
+
+@dataclass(frozen=True)
+class Files:
+    """What is compared.
+
+    Attributes:
+      exact: The float one: a .tflite, or a Keras model of tfedge's or of the user's.
+      quantised: The other, whose card says how both are fed.
+      custom: A file, and a layer or model in it, that the Keras model needs.
+      trust: Whether code that its file holds may run, such as a Lambda's.
+    """
+
+    exact: Path
+    quantised: Path
+    custom: Ref | None = None
+    trust: bool = False
 
 
 def compare(
-    files: tuple[Path, Path],
+    files: Files,
     data: Path,
     progress: Progress,
     *,
@@ -32,8 +54,6 @@ def compare(
     """Say what was lost from the float network to the quantised file, and in which layers.
 
     Args:
-      files: The float one, a .tflite or a Keras model of tfedge's; and the quantised one, whose
-        card says how both are fed.
       data: As `measuring.evaluate` takes it.
       count: Inputs that the layers are compared on, of every class in turn; the accuracies are of
         all inputs.
@@ -52,16 +72,19 @@ def compare(
     from tfedge.tflite import card, comparison
     from tfedge.tflite.running import answers
 
-    float_file, quantised = files
-    for file in files:
+    quantised = files.quantised
+    for file in (files.exact, quantised):
         if not file.exists():
             raise UserError(file, "No such file or directory")
+    if quantised.is_dir():
+        raise UserError(quantised, "is a folder", "give the .tflite file in it")
     content = quantised.read_bytes()
     known, _ = card.read(content, quantised)
     split, name = _examples(data, known, quantised, changes, build_dir, progress)
-    exact, layers = _float32(float_file, known, split, progress)
-    _check_shape(exact, split.inputs.shape[1:], float_file)
     bare = card.strip(content)
+    exact, layers = _float32(files, known, split, progress)
+    _check_shape(exact, split.inputs.shape[1:], files.exact)
+    _check_colours((exact, bare), known, split, files.exact)
     classes: dict[str, Any] = {"float": [], "quantised": []}
     for word, flatbuffer in (("float", exact), ("quantised", bare)):
         with progress.bar(word, len(split.inputs)) as advance:
@@ -122,24 +145,60 @@ def _normalised(inputs: Any, known: Card) -> Any:
 
 
 def _float32(
-    file: Path, known: Card, split: Split, progress: Progress
+    files: Files, known: Card, split: Split, progress: Progress
 ) -> tuple[bytes, Sequence[tuple[str, str]]]:
     """Return the float .tflite of a file, and the network's layers where it tells them."""
     import numpy as np
 
     from tfedge.tflite import card, names
 
-    if file.suffix not in KERAS:
+    file = files.exact
+    if file.suffix not in KERAS and not file.is_dir():
         return card.strip(file.read_bytes()), ()
     with quietly():  # TensorFlow's import
+        from tfedge.networks.backend import classes_in
         from tfedge.networks.importing import fed_by
         from tfedge.networks.preparation.preparing import Feed
         from tfedge.tflite.conversion import to_float
 
     progress.say(f"{file}: becomes a .tflite in float32")
-    feed = Feed(known.input.mean, known.input.std)
-    model = fed_by(file, feed, np.asarray(split.inputs[:16]), len(known.labels))
+    feed, samples = Feed(known.input.mean, known.input.std), np.asarray(split.inputs[:_LOOKED_AT])
+    custom = classes_in(files.custom.module()) if files.custom else {}
+    try:
+        model = fed_by(file, feed, samples, len(known.labels), trust=files.trust, custom=custom)
+    except UserError as error:
+        where, problem, fix = error.parts
+        for setting, option in (("trust = true", "--trust"), ("custom = ", "--custom ")):
+            fix = fix.replace(f"write {setting}", f"give {option}").replace(setting, option)
+        raise UserError(where, problem, fix) from error
     return to_float(model), names.of_network(model)
+
+
+def _check_colours(files: tuple[bytes, bytes], known: Card, split: Split, file: Path) -> None:
+    """Refuse a network that answers as the quantised file does with red and blue swapped only.
+
+    One that was trained on blue, green, red is turned when it is imported, and the card says
+    nothing of it.
+    """
+    import numpy as np
+
+    from tfedge.tflite.running import answers
+
+    exact, bare = files
+    x = _normalised(split.inputs[:_LOOKED_AT], known)
+    if known.input.kind != "image" or x.shape[-1] != _COLOURS:
+        return
+    said = answers(bare, x)
+    straight, turned = (
+        float(np.mean((answers(exact, fed) - said) ** 2)) for fed in (x, x[..., ::-1])
+    )
+    if turned < straight / _CLOSER:
+        problem = "answers as the quantised file only with red and blue swapped"
+        fix = (
+            'give the model.h5 of its import stage\'s folder: blue_first, or takes = "caffe",'
+            " is in its weights"
+        )
+        raise UserError(file, problem, fix)
 
 
 def _check_shape(flatbuffer: bytes, shape: tuple[int, ...], file: Path) -> None:

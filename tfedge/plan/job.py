@@ -97,9 +97,18 @@ class Job:
             about.write(self.out)
         save_model(model, self.out / MODEL)
 
-    def pass_on(self) -> None:
-        """Keep the network of the input `of` beside the .tflite that was made of it."""
-        shutil.copyfile(self.inputs["of"] / MODEL, self.out / MODEL)
+    def pass_on(self, network: Any = None) -> None:
+        """Keep the network of the input `of` beside the .tflite that was made of it.
+
+        Args:
+          network: What the input's network became before the .tflite was made, if it was changed.
+        """
+        if network is None:
+            shutil.copyfile(self.inputs["of"] / MODEL, self.out / MODEL)
+        else:
+            from tfedge.networks.saving import save_model
+
+            save_model(network, self.out / MODEL)
         if about := self.about("of"):
             about.write(self.out)
 

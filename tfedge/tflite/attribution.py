@@ -102,7 +102,7 @@ class Attribution:
         self._flow, self._other, self._runs, self._model = flow, other, runs, model
         self.pairs = {INPUT: INPUT, **pairs}
         self.found = {step: Damage() for step in self.pairs}
-        self._opaque = {s for s in flow.steps if not can_run_alone(flow.subgraph, s)}
+        self._opaque = {s for s in flow.steps if not self._is_plain(s)}
         self._ways = {step: flow.until_mixed(step, self._opaque) for step in self.pairs}
         self._spans: dict[int, np.ndarray] = {}
         self._alone: dict[int, Alone] = {}
@@ -138,11 +138,19 @@ class Attribution:
             target = self._other.subgraph.tensors[self._other.read_as(partners[place])]
             made = value if added is None else added[place][0]
             clean = value if added is None else added[place][1]
-            local[tensor] = value + (rounded(made, target) - clean)
+            numbers = value.dtype == np.float32  # not what a comparison or an index says
+            local[tensor] = value + (rounded(made, target) - clean) if numbers else value
             if place == 0:
                 found.channels.add(value, rounded(value, target))
                 found.arrived.add(value, self._runs[1].value(partners[place]))
         self._follow(step, local, exact)
+
+    def _is_plain(self, step: int) -> bool:
+        """Whether a step is a function of float values alone, and of constants."""
+        flow = self._flow
+        read = [flow.operator(step).inputs[place] for place in flow.moving(step)]
+        plain = all(flow.subgraph.tensors[index].dtype == "float32" for index in read)
+        return plain and can_run_alone(flow.subgraph, step)
 
     def _added(
         self, step: int, exact: dict[int, np.ndarray]

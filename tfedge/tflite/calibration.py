@@ -7,6 +7,7 @@ again with other ranges or with some operators left in float.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,12 +21,14 @@ from tfedge.data.grid import on_grid
 from tfedge.errors import UserError, did_you_mean
 from tfedge.networks.backend import keras
 from tfedge.progress import quietly
+from tfedge.tflite import curves, names
 from tfedge.tflite.running import packed, unpacked
 
 QUANTISED = ("int8", "int16x8")
 """What `quantised` makes: the type of the activations, and of the weights where it is another."""
 
 _ATTEMPTS = 20
+_STOPPED = re.compile(r'loc\("([^"]*)".*\): error: (.*)')
 
 
 def calibrated(model: keras.Model, samples: np.ndarray, limits: tuple[float, float]) -> bytes:
@@ -81,6 +84,8 @@ def quantised(calibrated: bytes, form: str = "int8", float_layers: Sequence[str]
         given = graph.tensors[graph.inputs[0]].quantization
         low, high = on_grid(float(given.min[0]), float(given.max[0]))
         given.min, given.max = [low], [high]
+    _forget_ranges_of_scaled(file)
+    stand_ins = curves.with_stand_ins(file)
     made = _in_int8(packed(file), float_layers)
     # Of an operator with several results (SPLIT) the quantiser leaves one in float, or leaves none,
     # as chance will have it: it goes through its graph in the order of memory addresses.
@@ -89,6 +94,10 @@ def quantised(calibrated: bytes, form: str = "int8", float_layers: Sequence[str]
             if not _holds(unpacked(made), schema.BuiltinOperator.DEQUANTIZE):
                 break
             made = _in_int8(packed(file), ())
+    if stand_ins:
+        file = unpacked(made)
+        curves.without_stand_ins(file)
+        made = packed(file)
     return made
 
 
@@ -158,21 +167,62 @@ def _quantises_its_input(file: schema.ModelT) -> bool:
     )
 
 
+def _forget_ranges_of_scaled(file: schema.ModelT) -> None:
+    """Take the measured ranges off values to which training in 8 bits has given a scale.
+
+    Where the two differ at an operator that writes on the scale that it reads, such as a
+    concatenation, TensorFlow's quantiser stops.
+    """
+    seams = {
+        schema.BuiltinOperator.QUANTIZE: "inputs",
+        schema.BuiltinOperator.DEQUANTIZE: "outputs",
+    }
+    for graph in file.subgraphs:
+        for operator in graph.operators or ():
+            end = seams.get(file.operatorCodes[operator.opcodeIndex].builtinCode)
+            for index in getattr(operator, end) if end else ():
+                tensor = graph.tensors[index]
+                if tensor.type == schema.TensorType.FLOAT32:
+                    tensor.quantization = None
+
+
 def _holds(file: schema.ModelT, operator: int) -> bool:
     return any(code.builtinCode == operator for code in file.operatorCodes)
 
 
 def _in_int8(calibrated: bytes, float_layers: Sequence[str]) -> bytes:
-    with quietly():
-        return bytes(
-            mlir_quantize(
-                calibrated,
-                input_data_type=tf.int8,
-                output_data_type=tf.int8,
-                denylisted_nodes=list(float_layers),
-                disable_per_channel_for_dense_layers=True,
+    heard: list[str] = []
+    try:
+        with quietly(heard):
+            return bytes(
+                mlir_quantize(
+                    calibrated,
+                    input_data_type=tf.int8,
+                    output_data_type=tf.int8,
+                    denylisted_nodes=list(float_layers),
+                    disable_per_channel_for_dense_layers=True,
+                )
             )
-        )
+    except RuntimeError as error:  # its own text is empty: what is wrong is on stderr
+        raise _refused("int8", "".join(heard) or str(error)) from error
+
+
+def _refused(form: str, said: str) -> UserError:
+    """Name the layers at which TensorFlow's quantiser stopped, and say why."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    place, why = next(
+        (found.groups() for line in lines if (found := _STOPPED.search(line))),
+        ("", lines[-1] if lines else "it does not say why"),
+    )
+    at = ", ".join(f"layer {name!r}" for name in names.guessed_of(place)) or "the network"
+    problem = f"TensorFlow's quantiser stopped at {at}: {why.split(': !quant')[0][:300]}"
+    fix = (
+        "replace the first of them by a ReLU or another layer that has an int8 kernel; or keep it"
+        " out of training in 8 bits, leave = [...] in the qat stage"
+        if form == "int8"
+        else 'write form = "int8", or replace the layer by a convolution, ReLU, pooling or Add'
+    )
+    return UserError(form, problem, fix)
 
 
 def _in_int16(calibrated: bytes) -> bytes:
@@ -180,11 +230,15 @@ def _in_int16(calibrated: bytes) -> bytes:
     # keeps the file's ranges where it is not fed samples of its own.
     int16, int64 = np.dtype(np.int16).num, np.dtype(np.int64).num
     allow_float, per_tensor, dense_per_tensor = False, False, True
-    with quietly():
-        quantiser = Calibrator(calibrated)._calibrator
-        quantiser.Prepare()
-        return bytes(
-            quantiser.QuantizeModel(
-                int16, int16, allow_float, int16, int64, per_tensor, dense_per_tensor
+    heard: list[str] = []
+    try:
+        with quietly(heard):
+            quantiser = Calibrator(calibrated)._calibrator
+            quantiser.Prepare()
+            return bytes(
+                quantiser.QuantizeModel(
+                    int16, int16, allow_float, int16, int64, per_tensor, dense_per_tensor
+                )
             )
-        )
+    except RuntimeError as error:
+        raise _refused("int16x8", str(error) or "".join(heard)) from error

@@ -30,9 +30,13 @@ from tfedge.tflite.container import decoding, root, split
 from tfedge.tflite.flow import INPUT, Flow, paired
 from tfedge.tflite.names import Layers
 from tfedge.tflite.running import Run, unpacked
+from tfedge.tflite.sameness import rescaled
 
 LOST_DB = 6.0
 """Below this the steps of a channel are about as large as its values."""
+
+
+_WITH_KERNEL = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ def compare(
         raise UserError("compare", problem, "give two files that were made of one network")
     bare = split(float32)[0]
     runs = Run(bare), Run(split(quantised)[0])
+    _check_weights((ours, theirs), pairs, runs, layers)
     work = Attribution(ours, theirs, pairs, runs, unpacked(bare))
     for x in inputs:
         work.see(x)
@@ -134,6 +139,33 @@ def _check_float(flow: Flow) -> None:
                 name = flow.subgraph.tensors[tensor].name
                 fix = "give the network before it was quantised, as .tflite or model.h5"
                 raise UserError("the float file", f"is quantised in {name!r}", fix)
+
+
+def _check_weights(
+    flows: tuple[Flow, Flow], pairs: dict[int, int], runs: tuple[Run, Run], layers: Layers
+) -> None:
+    """Refuse a network that was equalised on its way to the quantised file."""
+    owners = names.of_operators(flows[0].subgraph, layers or names.guessed(flows[0].subgraph))
+    found: list[str] = []
+    for step, partner in pairs.items():
+        if flows[0].operator(step).name not in _WITH_KERNEL:
+            continue
+        places = (
+            flow.operator(i).inputs[1] for flow, i in zip(flows, (step, partner), strict=True)
+        )
+        kernels = [
+            run.value(i)
+            for flow, run, i in zip(flows, runs, places, strict=True)
+            if flow.subgraph.tensors[i].constant
+        ]
+        whole = len(kernels) == len(flows) and kernels[0].shape == kernels[1].shape
+        if whole and rescaled(*kernels):
+            found += owners[step][:1]
+    if found:
+        problem = f"has the channels of other scales than the quantised one in {', '.join(found)}"
+        problem += ": the network was equalised before it became int8"
+        fix = "give the model.h5 of the convert stage's folder, which keeps what it converted"
+        raise UserError("the float file", problem, fix)
 
 
 def _by_layer(work: Attribution, ours: Flow, theirs: Flow, layers: Layers) -> list[LayerDifference]:

@@ -8,10 +8,13 @@ import tensorflow as tf
 from tfedge.errors import UserError
 from tfedge.networks.backend import keras
 from tfedge.progress import quietly
+from tfedge.tflite import gates, names
 from tfedge.tflite.calibration import QUANTISED, calibrated, converter_of, quantised
 
 FORMS = (*QUANTISED, "dynamic", "float16", "float32")
 """What `convert` makes."""
+
+_TRIED = 8
 
 
 def convert(
@@ -69,6 +72,29 @@ def to_int8(model: keras.Model, samples: np.ndarray, limits: tuple[float, float]
       The .tflite file's bytes.
     """
     return quantised(calibrated(model, samples, limits))
+
+
+def check_becomes_int8(
+    aware: keras.Model, samples: np.ndarray, limits: tuple[float, float], where: object
+) -> None:
+    """Refuse a quantization-aware network before it is trained, if int8 it will never be.
+
+    Training moves ranges and weights; which operators stay in float is settled before it.
+
+    Raises:
+      UserError: It names the layers at fault.
+    """
+    try:
+        made = to_int8(aware, samples[:_TRIED], limits)
+        gates.check(made, "int8", limits, where, names.of_network(aware))
+    except UserError as error:
+        _, problem, fix = error.parts
+        before = f"training in 8 bits would be in vain: {problem}"
+        raise UserError(where, before, fix.replace(_FLOAT16, _FLOAT16_OF_FLOAT)) from error
+
+
+_FLOAT16 = 'write form = "float16"'
+_FLOAT16_OF_FLOAT = 'convert the network as it is before this stage with form = "float16"'
 
 
 def to_float(model: keras.Model) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -70,8 +70,26 @@ _CONVERT = "convert it again with tfedge, which sets both"
 _Problem = tuple[str, str]
 
 
-def check_runs(flatbuffer: bytes, form: str, where: object) -> None:
+def check_runs(flatbuffer: bytes, form: str, where: object, untried: Sequence[str] = ()) -> None:
     """Refuse a .tflite over which the runtime dies, which some kernels do without a message.
+
+    Args:
+      untried: Settings that may help, as one writes them.
+
+    Raises:
+      UserError: It does not run.
+    """
+    why = why_not(flatbuffer)
+    if why:
+        problem = f"the runtime cannot run what the network became in {form}: {why}"
+        wishes = [*untried, *(() if form == "int8" else ('form = "int8"',))]
+        fix = f"write {' or '.join(wishes)}; or " if wishes else ""
+        fix += "take out the layers that are no convolution or dense one"
+        raise UserError(where, problem, fix)
+
+
+def why_not(flatbuffer: bytes) -> str:
+    """Say why the runtime does not run a .tflite; nothing if it does.
 
     It runs in a process of its own, on zeros.
     """
@@ -82,11 +100,10 @@ def check_runs(flatbuffer: bytes, form: str, where: object) -> None:
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, input=flatbuffer, capture_output=True, check=False)
-    if done.returncode:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["without a word"]
-        problem = f"the runtime cannot run what the network became in {form}: {lines[-1][:300]}"
-        fix = 'write form = "int8", or take out the layers that are no convolution or dense one'
-        raise UserError(where, problem, fix)
+    if not done.returncode:
+        return ""
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["without a word"]
+    return lines[-1][:300]
 
 
 def _fix(problems: list[_Problem], form: str) -> str:
@@ -109,27 +126,37 @@ def _operators(found: Facts, layers: Layers) -> list[_Problem]:
 
 
 def _tensors(found: Facts, layers: Layers, kept: Collection[str]) -> list[_Problem]:
-    at_fault: dict[str, list[str]] = {}
+    """Name the layers that compute in float; where none does, those that hand float numbers on."""
+    at_fault: dict[str, None] = {}
+    handed_on: dict[str, None] = {}
     for subgraph in found.subgraphs:
         owners = names.of_tensors(subgraph, layers)
+        by_operator = names.of_operators(subgraph, layers)
+        steps = list(zip(subgraph.operators, by_operator, strict=True))
         meant = {
             index
-            for operator, own in zip(
-                subgraph.operators, names.of_operators(subgraph, layers), strict=True
-            )
+            for operator, own in steps
             if own and own[0] in kept
             for index in (*operator.inputs, *operator.outputs)
         }
-        for index in sorted(used(subgraph) - meant):
+        in_float = {
+            index for index in used(subgraph) - meant if "float" in subgraph.tensors[index].dtype
+        }
+        for operator, own in steps:
+            if operator.name not in names.SEAMS and in_float & {
+                *operator.inputs,
+                *operator.outputs,
+            }:
+                made = subgraph.tensors[operator.outputs[0]].name if operator.outputs else ""
+                at_fault[names.described(own[0], layers) if own else made] = None
+        for index in sorted(in_float):
             tensor, own = subgraph.tensors[index], owners[index]
-            if "float" in tensor.dtype:
-                of = names.described(own[0], layers) if own else tensor.name
-                at_fault.setdefault(of, []).append(tensor.name)
-    if not at_fault:
+            handed_on[names.described(own[0], layers) if own else tensor.name] = None
+    if not handed_on:
         return []
-    shown = list(at_fault)[:_SHOWN]
-    more = f" and {len(at_fault) - len(shown)} more" if len(at_fault) > len(shown) else ""
-    return [(f"stays float in {', '.join(shown)}{more}", _REPLACE)]
+    of = list(at_fault or handed_on)
+    more = f" and {len(of) - _SHOWN} more" if len(of) > _SHOWN else ""
+    return [(f"stays float in {', '.join(of[:_SHOWN])}{more}", _REPLACE)]
 
 
 def _ends(found: Facts, form: str) -> list[_Problem]:

@@ -24,10 +24,15 @@ _NAMED = 5
 
 @dataclass
 class Converted:
-    """A .tflite without a card, and what the report says of its making."""
+    """A .tflite without a card, and what the report says of its making.
+
+    Attributes:
+      network: The float network that it was made of, where repairs changed the one that came.
+    """
 
     flatbuffer: bytes
     figures: dict[str, Any] = field(default_factory=dict)
+    network: keras.Model | None = None
 
 
 class Conversion:
@@ -45,6 +50,7 @@ class Conversion:
         self.notes: list[str] = []
         self.figures: dict[str, Any] = {}
         self.limits = data.limits()
+        self.repaired: keras.Model | None = None
 
     def run(self) -> Converted:
         """Do all that the wishes say.
@@ -59,22 +65,27 @@ class Conversion:
         self.samples = self.data.normalise(self.data.tune.inputs[chosen])
         kept: tuple[str, ...] = ()
         made = self._made()
-        gates.check_runs(made, self.wishes.form, self.where)
+        if self.wishes.fallback == "none":
+            gates.check_runs(made, self.wishes.form, self.where, self._untried())
         if self.wishes.max_drop < 1:
             made, kept = self._held(made)
+        if self.wishes.fallback != "none":
+            gates.check_runs(made, self.wishes.form, self.where, self._untried())
         gates.check(made, self.wishes.form, self.limits, self.where, self.layers, kept)
-        return Converted(
-            made, {**self.figures, "notes": self.notes} if self.notes else self.figures
-        )
+        notes = {"notes": self.notes} if self.notes else {}
+        return Converted(made, {**self.figures, **notes}, self.repaired)
 
     def _refuse(self) -> None:
-        aware = any(type(layer).__name__.startswith("Quantize") for layer in self.model.layers)
+        aware = self._aware()
         if aware and self.wishes.repair != "none":
             fix = "leave it out: what 8 bits cost was trained back"
             raise UserError("repair", "is for networks that were not trained in 8 bits", fix)
         if aware and self.wishes.fallback != "none":
             fix = "leave the layer out of training in 8 bits: leave = [...] in the qat stage"
             raise UserError("fallback", "is for networks that were not trained in 8 bits", fix)
+
+    def _aware(self) -> bool:
+        return any(type(layer).__name__.startswith("Quantize") for layer in self.model.layers)
 
     def _lint(self, chosen: np.ndarray) -> None:
         if self.wishes.form not in ("int8", "int16x8"):
@@ -91,6 +102,7 @@ class Conversion:
             return conversion.convert(self.model, wishes.form, self.samples, self.limits)
         done = repaired(self.model, self.samples, self.limits, self._jury(), wishes.repair)
         self.model, self.layers = done.model, names.of_network(done.model)
+        self.repaired = done.unclipped
         self.figures["repairs"] = list(done.repairs)
         self.figures["trials"] = {name: score.accuracy for name, score in done.trials.items()}
         return done.flatbuffer
@@ -137,17 +149,19 @@ class Conversion:
         )
         if kept.accuracy < before - self.wishes.max_drop:
             raise self._failed(before, kept.accuracy, worst)
-        times = time_ratio(kept.flatbuffer, made, self.samples[0])
         self.figures |= {
             "drop": before - kept.accuracy,
             "kept_out": list(kept.layers),
             "extra_bytes": kept.extra_bytes,
-            "host_time_ratio": times,
         }
-        self.notes.append(
-            f"{self.wishes.fallback} instead of int8: {', '.join(kept.layers)};"
-            f" {kept.extra_bytes:+,} bytes, and {times:.2f} times as long on this machine"
-        )
+        note = f"{self.wishes.fallback} instead of int8: {', '.join(kept.layers)}"
+        if gates.why_not(made):
+            note += f"; {kept.extra_bytes:+,} bytes, and without it the runtime does not run it"
+        else:
+            times = time_ratio(kept.flatbuffer, made, self.samples[0])
+            self.figures["host_time_ratio"] = times
+            note += f"; {kept.extra_bytes:+,} bytes, and {times:.2f} times as long on this machine"
+        self.notes.append(note)
         return kept.flatbuffer, kept.layers
 
     def _failed(self, before: float, after: float, worst: list[str]) -> CheckError:
@@ -157,15 +171,22 @@ class Conversion:
         )
         if worst:
             problem += f"; the layers that lose most: {', '.join(worst[:_NAMED])}"
-        wishes = self.wishes
-        untried = [
-            text
-            for text, tried in (
-                ('repair = "auto"', wishes.repair != "none"),
-                ('fallback = "int16x8"', wishes.fallback != "none"),
-                ('fallback = "float"', wishes.fallback == "float"),
-            )
-            if not tried and wishes.form == "int8"
-        ]
+        untried = self._untried()
         fix = f"write {' or '.join(untried)}; " if untried else ""
         return CheckError("max_drop", problem, f"{fix}or train with a qat stage before it")
+
+    def _untried(self) -> list[str]:
+        """Return the settings that could help a network in int8 and are not written."""
+        wishes = self.wishes
+        if wishes.form != "int8" or self._aware():
+            return []
+        held = "" if wishes.max_drop < 1 else "max_drop = 0.01 with "
+        return [
+            text
+            for text, tried in (
+                ('repair = "auto"', wishes.repair == "auto"),
+                (f'{held}fallback = "int16x8"', wishes.fallback != "none"),
+                (f'{held}fallback = "float"', wishes.fallback == "float"),
+            )
+            if not tried
+        ]

@@ -11,12 +11,13 @@ layer's name, and a layer that is called twice is ``conv_1`` the second time.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from tfedge.tflite import recurrent
 from tfedge.tflite.graph import Operator, Subgraph
 
-Layers = Sequence[tuple[str, str]]
+Layers = recurrent.Layers
 """A network's Keras layers, each with the name of its class, in the order of the network."""
 
 SEAMS = frozenset(("QUANTIZE", "DEQUANTIZE"))
@@ -32,13 +33,15 @@ def of_network(model: Any) -> tuple[tuple[str, str], ...]:
     """Return a Keras network's `Layers`, by the names and classes that a user gave.
 
     Args:
-      model: Of either Keras; wrappers of quantization-aware training are looked into.
+      model: Of either Keras; wrappers of quantization-aware training are looked into, and the
+        layer that it puts behind the input is left out.
     """
     inner = [
         layer.layer if type(layer).__name__.startswith("QuantizeWrapper") else layer
         for layer in model.layers
     ]
-    return tuple((layer.name, type(layer).__name__) for layer in inner)
+    kinds = [(layer.name, type(layer).__name__) for layer in inner]
+    return tuple((name, kind) for name, kind in kinds if kind != "QuantizeLayer")
 
 
 def guessed(subgraph: Subgraph) -> tuple[tuple[str, str], ...]:
@@ -56,6 +59,12 @@ def guessed(subgraph: Subgraph) -> tuple[tuple[str, str], ...]:
         # What is fused into a layer stands before it more often than not.
         found |= {path[1].removeprefix(_AWARE): "" for path in reversed(paths)}
     return tuple(found.items())
+
+
+def guessed_of(tensor: str) -> tuple[str, ...]:
+    """Return the layers that a tensor's name tells of, the first to compute first."""
+    paths = [path for path in _paths(tensor) if len(path) > 1]
+    return tuple(dict.fromkeys(path[1].removeprefix(_AWARE) for path in reversed(paths)))
 
 
 def layers_of(tensor: str, layer_names: Iterable[str]) -> tuple[str, ...]:
@@ -83,7 +92,8 @@ def of_operators(subgraph: Subgraph, layers: Layers) -> tuple[tuple[str, ...], .
     The others, be it padding before or activations behind, come in the order of the network.  The
     name of what an operator makes decides, then the names of its constants, then, of the one that
     makes the graph's output, the network's last layer; what only changes the type belongs to where
-    its input comes from.  An operator that tells nothing has an empty tuple.
+    its input comes from.  An LSTM, which tells nothing, is known by its place (`recurrent`); other
+    operators that tell nothing have an empty tuple.
     """
     names = [name for name, _ in layers]
     found: list[tuple[str, ...]] = []
@@ -102,7 +112,7 @@ def of_operators(subgraph: Subgraph, layers: Layers) -> tuple[tuple[str, ...], .
             own = tuple(names[-1:])
         made |= dict.fromkeys(operator.outputs, own)
         found.append(own)
-    return tuple(found)
+    return recurrent.named(subgraph, layers, found)
 
 
 def of_tensors(subgraph: Subgraph, layers: Layers) -> tuple[tuple[str, ...], ...]:

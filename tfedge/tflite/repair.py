@@ -7,6 +7,7 @@ activations, correct biases.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -54,8 +55,11 @@ class Jury:
     logits: np.ndarray
 
     def score(self, flatbuffer: bytes) -> Score:
-        """Judge a .tflite."""
-        found = answers(flatbuffer, self.inputs)
+        """Judge a .tflite; one that the runtime refuses to run is worth nothing."""
+        try:
+            found = answers(flatbuffer, self.inputs)
+        except RuntimeError:  # XNNPACK's, where a layer's scales are millions apart
+            return Score(0.0, -math.inf)
         right = float(np.mean(found.argmax(axis=-1) == self.classes))
         return Score(right, -float(np.mean((found - self.logits) ** 2) / np.mean(self.logits**2)))
 
@@ -68,6 +72,7 @@ class Repaired:
       flatbuffer: The int8 file.
       reference: A float file of the same network, its weights as they were before clipping.
       model: The Keras network that it was made of.
+      unclipped: The same, its weights as they were before clipping: what `reference` is made of.
       repairs: Those of `REPAIRS` that were done.
       trials: The score of each choice that was tried, "none" first.
     """
@@ -75,6 +80,7 @@ class Repaired:
     flatbuffer: bytes
     reference: bytes
     model: keras.Model
+    unclipped: keras.Model
     repairs: tuple[str, ...]
     trials: dict[str, Score]
 
@@ -134,13 +140,13 @@ class _Workshop:
         return int8
 
     def finished(self, repairs: tuple[str, ...], trials: dict[str, Score]) -> Repaired:
-        model = self._network(_of_weights(repairs))
+        model, exact = (self._network(of(repairs)) for of in (_of_weights, _unclipped))
         made = self.made(repairs)
-        return Repaired(made, self._reference(repairs), model, repairs, trials)
+        return Repaired(made, self._reference(repairs), model, exact, repairs, trials)
 
     def _reference(self, repairs: tuple[str, ...]) -> bytes:
         """Return the float file whose means int8 is to have: that of weights not clipped."""
-        return self._calibrated(tuple(name for name in _of_weights(repairs) if name != "clip"))
+        return self._calibrated(_unclipped(repairs))
 
     def _calibrated(self, repairs: tuple[str, ...]) -> bytes:
         if repairs not in self.files:
@@ -164,3 +170,7 @@ class _Workshop:
 def _of_weights(repairs: tuple[str, ...]) -> tuple[str, ...]:
     """Return those that change the Keras network, before anything is calibrated."""
     return tuple(name for name in repairs if name in REPAIRS[:3])
+
+
+def _unclipped(repairs: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in _of_weights(repairs) if name != "clip")

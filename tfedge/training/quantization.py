@@ -66,6 +66,7 @@ def quantization_aware(
         if not any(fnmatchcase(name, wish) for name in names):
             raise UserError("leave", f"no layer matches {wish!r}", did_you_mean(wish, names))
     left = left_alone(model, leave)
+    _refuse_activations(model, left)
     # tfmot would split separable convolutions, too, but gives the halves names that others have.
     model = split_separable(model, keep=left)
     # tfmot's wrappers take hold of the layers they are given; the caller's stay untouched.
@@ -86,6 +87,18 @@ def quantization_aware(
     _fix_input(aware, limits)
     _start_ranges(aware, model, samples)
     return aware
+
+
+def _refuse_activations(model: keras.Model, left: Collection[str]) -> None:
+    """Refuse activations inside of layers that tfmot does not know; `import` takes them out."""
+    for layer in model.layers:
+        if layer.name in left or isinstance(layer, _LAYERS.Activation):
+            continue
+        name = getattr(getattr(layer, "activation", None), "__name__", "linear")
+        if name not in _ACTIVATIONS_OF_TFMOT:
+            where = f"layer {layer.name!r} ({type(layer).__name__})"
+            fix = f'leave it out there and put keras.layers.Activation("{name}") behind the layer'
+            raise UserError(where, f'has activation="{name}" inside, which tfmot refuses', fix)
 
 
 def _annotated(layer: keras.layers.Layer, left: Collection[str]) -> keras.layers.Layer:

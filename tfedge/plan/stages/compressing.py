@@ -120,6 +120,7 @@ class Qat:
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.data.sampling import calibration
         from tfedge.networks.preparation.recurrence import refuse_never_int8
+        from tfedge.tflite.conversion import check_becomes_int8
         from tfedge.training.fitting import fit, tune_figures
         from tfedge.training.pruning import sparsity_of
         from tfedge.training.quantization import (
@@ -134,6 +135,7 @@ class Qat:
         session = job.session()
         samples = calibration(job.data, self.calibrate)
         aware = quantization_aware(network, samples, job.data.limits(), self.leave)
+        check_becomes_int8(aware, samples, job.data.limits(), f"[{job.name}]")
         history = fit(aware, self.course, session)
         job.save(aware)
         learned = float_twin(aware, network)

@@ -21,7 +21,7 @@ IN_LADDER = ("accuracy", "accuracy_low", "accuracy_high", "count", "split", "hos
 class Convert:
     """Turn a network into a .tflite that carries its card, full int8 unless told otherwise."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     makes: ClassVar[str] = "tflite"
 
     of: Network = required("stage whose network is converted")
@@ -53,7 +53,7 @@ class Convert:
         measured = evaluate(file, data.tune, data.labels, "tune", job.progress)
         content = with_measured(file.read_bytes(), measured, file)
         file.write_bytes(content)
-        job.pass_on()
+        job.pass_on(made.network)
         ladder = {name: measured[name] for name in IN_LADDER}
         notes = [*made.figures.get("notes", ()), *checked.pop("notes", ())]
         notes += _compiled(file, self.target)
