@@ -119,8 +119,8 @@ def test_a_model_is_in_use_when_it_has_passed_its_test_there(board, model, tmp_p
     name, told = put(model(), board)
     assert in_use(board) == f"versions/{name}"
     assert versions(board) == [name]
-    assert [line.split()[0] for line in told] == ["copied", "selftest", "in"]
-    assert told[1].startswith("selftest     passed, ai-edge-litert")
+    assert [line.split()[0] for line in told] == ["copied", "doctor", "selftest", "in"]
+    assert told[2].startswith("selftest     passed, ai-edge-litert")
     assert '"classes"' in answers(board, tmp_path)
     content = Path(board.folder, "current/model.tflite").read_bytes()
     assert content == model().read_bytes()
@@ -401,7 +401,7 @@ def test_the_boards_own_figures_come_back_into_the_report(board, model, tmp_path
     (found,) = measured.figures(tmp_path)
     assert found["model"] == "tiny.tflite"
     report = ladder.report_of("tiny", [], [found])
-    assert f"on 127.0.0.1, tiny.tflite ({found['runtime']}): an input p50" in (
+    assert f"on 127.0.0.1, tiny.tflite ({found['runtime']}, cpu): an input p50" in (
         ladder.board_line(report["boards"][0])
     )
 
@@ -433,22 +433,7 @@ echo "sudo $*" >>{home}/asked
 shift
 case $1 in install) cp "$4" {home}/unit ;; true) ;; *) exec "$@" ;; esac
 """
-UNIT = """\
-# Answers what is put into /var/lib/tfedge/photos.
-[Service]
-Type=notify
-ExecStart=/opt/tfedge/venv/bin/python /opt/tfedge/infer.py /opt/tfedge/model.tflite --serve \\
-    --watch /var/lib/tfedge/photos --output /var/lib/tfedge/answers.jsonl
-ExecReload=/bin/kill -HUP $MAINPID
-Restart=on-failure
-User=tfedge
-StateDirectory=tfedge tfedge/photos
-ProtectSystem=strict
-ProtectHome=yes
-
-[Install]
-WantedBy=multi-user.target
-"""
+UNIT = (REPO / "device/tfedge.service").read_text()
 
 
 def systemd(there, *, sudo=True, user=1):
@@ -480,7 +465,7 @@ def test_a_service_is_installed_with_the_boards_paths_and_user(there, board, mod
     python = there.folder / "tools" / "python3"
     assert (
         f"ExecStart={python} {current}/infer.py {current}/model.tflite --serve --watch "
-        "/var/lib/tfedge/photos --output /var/lib/tfedge/answers.jsonl"
+        "/var/lib/tfedge/photos --json --output /var/lib/tfedge/answers.jsonl"
     ) in lines
     assert f"User={there.user}" in lines
     assert [line for line in asked(there) if "restart" in line] == [
