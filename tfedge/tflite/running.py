@@ -39,6 +39,7 @@ class Run:
 
     def feed(self, x: np.ndarray) -> None:
         """Run on one normalised input, float32 without the batch."""
+        self._interpreter.reset_all_variables()  # an LSTM would go on from the last input
         self._interpreter.set_tensor(self._given["index"], quantised(x[None], self._given))
         self._interpreter.invoke()
 
@@ -76,6 +77,7 @@ def answers(
     scale, zero = found["quantization"]
     rows = []
     for number, x in enumerate(inputs):
+        interpreter.reset_all_variables()
         interpreter.set_tensor(given["index"], quantised(x[None], given))
         interpreter.invoke()
         raw = interpreter.get_tensor(found["index"])[0].astype(np.float32)
