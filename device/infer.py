@@ -5,8 +5,8 @@
     python3 infer.py model.tflite --selftest           # does it answer as on the workstation?
 
 This file and the model are enough for that; console.py and the others beside it do the rest.  Runs
-on Python 3.7 and later with numpy, ai-edge-litert, tflite-runtime or tensorflow, and Pillow to read
-pictures.  Exit status: 0 done or SIGTERM, 1 self-test failed, 2 a line says what to do.
+on Python 3.7 and later with numpy, a TFLite runtime, and Pillow to read pictures.  Exit status: 0
+done or SIGTERM, 1 self-test failed, 2 a line says what to do.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import os
 import struct
 import sys
 import time
+import warnings
 import zipfile
 import zlib
 
@@ -36,6 +37,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _ZIP_LIMIT_BYTES = 64 << 20  # of a whole zip, unpacked: a board has little memory
+_MOST_PIXELS = 1 << 25  # of a picture, at up to 12 bytes each
 _EDGETPU = b"edgetpu-custom-op"  # the operator that stands for what Google's compiler compiled
 _KINDS = {"image": "uint8", "array": "float32"}  # what a user hands in
 _ATTACH = "tfedge attach {} --from ORIGINAL.tflite"
@@ -105,6 +107,7 @@ class Classifier:
     def invoke(self, tensor):
         """Run the model on what `quantise` made; return its output [classes] as it is."""
         try:
+            self._interpreter.reset_all_variables()  # an LSTM would go on from the last input
             self._interpreter.set_tensor(self._input["index"], tensor)
             self._interpreter.invoke()
             return self._interpreter.get_tensor(self._output["index"])[0]
@@ -197,13 +200,9 @@ class Classifier:
         if channels == 1:
             return lambda x: flat.take(x.reshape(-1).view(np.uint16)).view(dtype).reshape(x.shape)
         places = np.resize(np.arange(channels) << 16, count // 2)
-
-        def look_up(x):
-            codes = x.reshape(-1).view(np.uint16).astype(np.intp)
-            codes += places
-            return flat.take(codes).view(dtype).reshape(x.shape)
-
-        return look_up
+        return lambda x: (
+            flat.take(x.reshape(-1).view(np.uint16) + places).view(dtype).reshape(x.shape)
+        )
 
 
 def read_image(source, shape, resize="bilinear", fit="stretch"):
@@ -224,6 +223,8 @@ def read_image(source, shape, resize="bilinear", fit="stretch"):
             if resize != "nearest":
                 # A large JPEG is decoded at 1/2, 1/4 or 1/8 if that leaves twice what is needed.
                 image.draft(None, (2 * max(height, width),) * 2)
+            if image.width * image.height > _MOST_PIXELS:
+                raise ValueError("it has more than 33 million pixels; shrink it first")
             image = _flat(image, "L" if channels == 1 else "RGB")
             fitted = {"stretch": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}[fit]
             image = fitted(image, (width, height), method)
@@ -315,11 +316,10 @@ def _alone(argv):
     for path in paths(args.inputs):
         try:
             x = read_image(path, model.shape, entry["resize"], entry["fit"])
+            print(path, *model.classify(x)[0], sep="\t", flush=True)
         except ImageError as error:  # noqa: PERF203 one bad picture must not stop the others
             print(f"infer.py: {error}", file=sys.stderr)
             status = 2
-        else:
-            print(path, *model.classify(x)[0], sep="\t", flush=True)
     return status
 
 
@@ -330,8 +330,7 @@ def paths(names):
         if "**" in name:  # it found what is in the folders, too
             found = [path for path in found if not os.path.isdir(path)]
         for path in found or [name]:
-            walk = os.walk(path) if os.path.isdir(path) else ()
-            inside = [os.path.join(top, file) for top, _, files in walk for file in files]
+            inside = [os.path.join(top, file) for top, _, files in os.walk(path) for file in files]
             yield from sorted(file for file in inside if file.lower().endswith(_SUFFIXES)) or [path]
 
 
@@ -376,7 +375,7 @@ def _flat(image, mode):
         grey = np.nan_to_num(grey).clip(0, 255) if image.mode == "F" else grey.clip(0, 65535) >> 8
         image = Image.fromarray(grey.astype(np.uint8))
     elif image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == mode else image.convert(mode)
 
@@ -394,6 +393,7 @@ def _line(error):
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("ignore")  # of Pillow's about odd pictures, which are lines, too
     for stream in filter(None, (sys.stdin, sys.stdout)):
         stream.reconfigure(errors="backslashreplace")  # no name and no label may stop the work
     sys.stdout = sys.stdout or io.StringIO()

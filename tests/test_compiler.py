@@ -212,6 +212,7 @@ def test_a_compiler_that_crashes_is_named_with_its_signal(put_on_path):
         compiler.compiled(conv_model(), "m")
 
 
+@pytest.mark.slow
 def test_a_compiler_that_hangs_is_stopped_with_its_child(put_on_path):
     folder = put_on_path("", hang=True)
     with pytest.raises(CheckError, match=r"had not finished after 2 s and was stopped"):

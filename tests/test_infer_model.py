@@ -44,6 +44,7 @@ def test_whatever_byte_is_changed_a_model_is_refused_or_as_it_was(infer):
     assert refused >= len(flatbuffer) // 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
 def test_a_zip_that_would_fill_the_memory_is_not_unpacked(infer, kind):
     flatbuffer, out = tiny_model(), io.BytesIO()

@@ -55,6 +55,7 @@ def test_it_imports_the_standard_library_numpy_and_pillow_only(file):
     assert names - set(sys.stdlib_module_names) - ELSEWHERE.get(file.name, set()) <= alone
 
 
+@pytest.mark.slow
 def test_infer_alone_answers_pictures_and_says_which_file_an_option_needs(tmp_path, photos):
     shutil.copy(DEVICE / "infer.py", tmp_path)
     model = write(tmp_path)

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 
 import pytest
 from conftest import REPO
@@ -21,8 +22,13 @@ RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
 FILES = sorted(p for p in (REPO / "tfedge").rglob("*.py") if p.name != "__init__.py")
 
 
+@cache
 def imports(file):
-    """Yield every module that `file` imports, dotted, also inside functions."""
+    """Return every module that `file` imports, dotted, also inside functions."""
+    return tuple(_imports(file))
+
+
+def _imports(file):
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -155,6 +155,7 @@ def test_a_socket_whose_name_is_no_file_is_told_as_well(prepare):
     service.hear("STOPPING=1")
 
 
+@pytest.mark.slow
 def test_without_systemd_it_serves_as_well(prepare):
     service = prepare()
     del service.environment["NOTIFY_SOCKET"]
@@ -171,6 +172,7 @@ def test_without_systemd_it_serves_as_well(prepare):
         service.systemd.recv(1)
 
 
+@pytest.mark.slow
 def test_a_bad_picture_is_reported_and_the_next_one_answered(service):
     put(service.photos / "bad.jpg", b"no picture")
     assert "cannot be read as a picture" in service.says("bad.jpg")
@@ -179,6 +181,7 @@ def test_a_bad_picture_is_reported_and_the_next_one_answered(service):
     assert service.end() == 0
 
 
+@pytest.mark.slow
 def test_the_watchdog_is_fed_while_nothing_comes(prepare):
     service = prepare(WATCHDOG_USEC="200000")
     service.start()
@@ -188,6 +191,7 @@ def test_the_watchdog_is_fed_while_nothing_comes(prepare):
     assert service.end() == 0
 
 
+@pytest.mark.slow
 def test_a_watchdog_of_another_process_is_not_fed(prepare):
     service = prepare(WATCHDOG_USEC="2", WATCHDOG_PID="1")
     service.start()
@@ -202,6 +206,7 @@ def test_a_watchdog_of_another_process_is_not_fed(prepare):
 # --- another model
 
 
+@pytest.mark.slow
 def test_a_new_model_is_taken_on_sighup(service):
     picture(service.photos, "a.png")
     service.answers(1)
@@ -214,6 +219,7 @@ def test_a_new_model_is_taken_on_sighup(service):
     assert service.end() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -239,6 +245,7 @@ def test_a_bad_new_model_leaves_the_old_one_at_work(service, content, reason):
     assert service.end() == 0
 
 
+@pytest.mark.slow
 def test_after_a_bad_model_a_good_one_is_taken(service):
     for content, words in (
         (b"bad", "goes on with the old model"),

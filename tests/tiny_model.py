@@ -24,6 +24,7 @@ def tiny_model(
     classes: int = 3,
     input_scale: float = 1 / 255,
     input_zero: int = -128,
+    dense_version: int = 4,
 ) -> bytes:
     """Return a flatbuffer: int8 [1, *shape] -> reshape -> dense, per tensor -> int8 [1, classes].
 
@@ -60,7 +61,7 @@ def tiny_model(
     model.subgraphs, model.buffers = [graph], buffers
     model.operatorCodes = [
         _code(schema.BuiltinOperator.RESHAPE, version=1),
-        _code(schema.BuiltinOperator.FULLY_CONNECTED, version=4),
+        _code(schema.BuiltinOperator.FULLY_CONNECTED, version=dense_version),
     ]
     builder = flatbuffers.Builder(4096)
     builder.Finish(model.Pack(builder), b"TFL3")
