@@ -41,6 +41,14 @@ class Files:
     custom: Ref | None = None
     trust: bool = False
 
+    def check(self) -> None:
+        """Refuse files that are not there, and a folder where a .tflite belongs."""
+        for file in (self.exact, self.quantised):
+            if not file.exists():
+                raise UserError(file, "No such file or directory")
+        if self.quantised.is_dir():
+            raise UserError(self.quantised, "is a folder", "give the .tflite file in it")
+
 
 def compare(
     files: Files,
@@ -73,11 +81,7 @@ def compare(
     from tfedge.tflite.running import answers
 
     quantised = files.quantised
-    for file in (files.exact, quantised):
-        if not file.exists():
-            raise UserError(file, "No such file or directory")
-    if quantised.is_dir():
-        raise UserError(quantised, "is a folder", "give the .tflite file in it")
+    files.check()
     content = quantised.read_bytes()
     known, _ = card.read(content, quantised)
     split, name = _examples(data, known, quantised, changes, build_dir, progress)
