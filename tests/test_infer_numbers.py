@@ -22,6 +22,7 @@ def test_pixels_of_a_plain_model_are_quantised_by_subtracting_128(infer, model):
         ([127.5] * 3, [127.5] * 3, 0.0079, 3),
         ([123.7, 116.3, 103.5], [58.4, 57.1, 57.4], 0.0187, -14),
         ([0, 10, 0], [1, 1, 1], 0.3, 0),  # much of it is beyond int8
+        ([123.7, 116.3, 103.5], [58.4, 57.1, 57.4], 0.0175, -14),  # a little of it
     ],
 )
 def test_every_pixel_value_is_quantised_as_the_formula_says(
@@ -37,6 +38,25 @@ def test_every_pixel_value_is_quantised_as_the_formula_says(
     tensor = infer.Classifier(file).quantise(image)
     assert np.abs(tensor - exact.clip(-128, 127))[0].max() <= 0.5001
     assert tensor.shape == (1, *shape)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_fast_gives_the_bytes_of_the_plain_formula(infer, tmp_path, seed):
+    random = np.random.default_rng(seed)
+    mean, std = random.uniform(100, 130, 3).tolist(), random.uniform(50, 60, 3).tolist()
+    if seed > 5:  # where the halves between two steps are the rule
+        mean, std = [127.5, 127, 126.5], [127.5] * 3
+
+    def change(card):
+        card["input"].update(mean=mean, std=std)
+
+    scale = 2 / 255 if seed > 5 else 255 / (50 * random.uniform(200, 256))
+    file = write(tmp_path, (256, 2, 3), change=change, input_scale=scale, input_zero=seed - 9)
+    classifier, image = infer.Classifier(file), pixels(seed, (256, 2, 3))
+    image[:, 0] = np.arange(256)[:, None]
+    plain = classifier._normalise(image.astype(np.float32))
+    assert np.array_equal(classifier.quantise(image)[0], plain)
+    assert np.array_equal(classifier.quantise(image[::-1])[0], plain[::-1])
 
 
 def test_a_picture_need_not_lie_in_order_in_memory(infer, model):
