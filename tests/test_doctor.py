@@ -129,6 +129,7 @@ def test_the_model_of_its_own_is_a_relu_of_the_runtimes_own_schema(doctor):
 # --- a runtime that is not
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGSEGV", "SIGILL", "SIGABRT"])
 def test_a_runtime_that_kills_python_is_told_from_outside(doctor, packages, name):
     packages(ai_edge_litert=interpreter_that(f"import signal; os.kill(os.getpid(), signal.{name})"))
@@ -138,6 +139,7 @@ def test_a_runtime_that_kills_python_is_told_from_outside(doctor, packages, name
     assert "runtime" not in facts
 
 
+@pytest.mark.slow
 def test_a_runtime_that_imports_but_makes_no_interpreter_is_found(doctor, packages):
     # As ai-edge-litert 1.0.1 does with numpy 2.
     said = "<built-in method CreateWrapperFromBuffer> returned a result with an exception set"
@@ -148,6 +150,7 @@ def test_a_runtime_that_imports_but_makes_no_interpreter_is_found(doctor, packag
     assert finding == f"ai-edge-litert 9.9 cannot make an interpreter ({said}); {INSTALL}"
 
 
+@pytest.mark.slow
 def test_a_runtime_that_answers_wrongly_is_found(doctor, packages):
     packages(
         ai_edge_litert="import numpy as np\n"
@@ -161,6 +164,7 @@ def test_a_runtime_that_answers_wrongly_is_found(doctor, packages):
     assert facts["findings"][0].startswith("ai-edge-litert 9.9 answers [7.0] instead of [0.5]; pip")
 
 
+@pytest.mark.slow
 def test_a_child_that_ends_without_a_word_is_found(doctor, packages):
     packages(ai_edge_litert=interpreter_that("os._exit(3)"))
     facts, ok = doctor.examine()
@@ -168,6 +172,7 @@ def test_a_child_that_ends_without_a_word_is_found(doctor, packages):
     assert facts["findings"][0].startswith("making an interpreter fails (nothing was said); pip")
 
 
+@pytest.mark.slow
 def test_a_child_that_ends_with_an_error_passes_its_last_line_on(doctor, packages):
     packages(ai_edge_litert=interpreter_that("raise KeyError('odd')"))
     facts, ok = doctor.examine()

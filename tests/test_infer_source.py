@@ -87,6 +87,7 @@ def test_infer_alone_answers_pictures_and_says_which_file_an_option_needs(tmp_pa
         assert message_line == f"infer.py: {message} beside infer.py; copy it there"
 
 
+@pytest.mark.slow
 def test_infer_alone_tests_itself_and_says_what_arrays_need(tmp_path):
     shutil.copy(DEVICE / "infer.py", tmp_path)
 

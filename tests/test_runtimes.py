@@ -66,6 +66,7 @@ def test_an_operators_first_version_may_be_gone():
     assert has("tflite-runtime 2.14", "BROADCAST_TO", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["tflite-runtime", "ai-edge-litert"])
 def test_the_runtimes_here_take_just_what_the_table_says(tmp_path, package):
     # Each interpreter is asked for every operator in 20 versions.

@@ -147,6 +147,7 @@ def test_it_is_ready_answers_what_comes_and_stops(service):
     assert service.hear("STOPPING=1").splitlines() == ["STOPPING=1", "STATUS=answered 2"]
 
 
+@pytest.mark.slow
 def test_a_socket_whose_name_is_no_file_is_told_as_well(prepare):
     service = prepare(f"@tfedge-test-{os.getpid()}")
     service.start()
