@@ -316,7 +316,7 @@ def _alone(argv):
     for path in paths(args.inputs):
         try:
             x = read_image(path, model.shape, entry["resize"], entry["fit"])
-            print(path, *model.classify(x)[0], sep="\t", flush=True)
+            print(path, "{}\t{:.6g}".format(*model.classify(x)[0]), sep="\t", flush=True)
         except ImageError as error:  # noqa: PERF203 one bad picture must not stop the others
             print(f"infer.py: {error}", file=sys.stderr)
             status = 2

@@ -67,6 +67,10 @@ def test_infer_alone_answers_pictures_and_says_which_file_an_option_needs(tmp_pa
 
     status, out, _ = run(photos)
     assert (status, out.count("\n")) == (0, 3)
+    shutil.copytree(DEVICE, tmp_path / "whole")
+    command = [sys.executable, tmp_path / "whole" / "infer.py", model, photos]
+    whole = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert out == whole
     for option in ("--bench", "--serve", "--doctor", "--watch", "--json"):
         status, out, message_line = run(option)
         assert (status, out) == (2, "")
