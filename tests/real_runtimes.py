@@ -29,14 +29,15 @@ def environment_with(package: str) -> dict[str, str]:
 
 
 _LOOP = """
-import contextlib, io, json, resource, sys
+import contextlib, io, json, re, sys
 import infer
 for line in sys.stdin:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = infer.main(json.loads(line))
     print(json.dumps([status, out.getvalue(), err.getvalue()]), flush=True)
-print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+# Not ru_maxrss: that counts in the process which started this one, and it may be a large one.
+print(json.dumps(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024))
 """
 
 
