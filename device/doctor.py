@@ -34,6 +34,7 @@ LIBRARY = "libedgetpu.so.1"
 MISSING, BROKEN = "missing", "broken"
 
 _ARM32 = 32
+_PILLOW = 8  # the first whose `open` can be told which formats to look for
 # What pip finds (Python from, to, glibc at least), on 64 bits (x86, Arm) and on 32 bits (Arm v7).
 _WHEELS = {
     64: (
@@ -215,6 +216,8 @@ def _pillow(bits):
         import PIL.Image  # a wheel from elsewhere may lack a library, such as libopenjp2.so.7
     except ImportError as error:
         return BROKEN, f"Pillow does not load ({infer._line(error)}); {remedy}, or that library"
+    if int(PIL.__version__.split(".")[0]) < _PILLOW:
+        return PIL.__version__, f'Pillow {PIL.__version__} is too old; pip install "pillow>=8"'
     return PIL.__version__, ""
 
 

@@ -195,8 +195,12 @@ def stdin(model):
         yield from piped(model, sys.stdin.buffer)
         return
     lines = (line.rstrip("\r\n") for line in iter(sys.stdin.readline, ""))
-    for path in infer.paths(line for line in lines if line not in ("", "-")):
-        yield from infer._beside("console").items(model, path)
+    for line in lines:
+        if "\0" in line:  # of find -print0, or another file than a picture or a .npy
+            yield "-", infer.ImageError("-: wants a path a line, a picture or a .npy")
+        elif line not in ("", "-"):
+            for path in infer.paths([line]):
+                yield from infer._beside("console").items(model, path)
 
 
 def piped(model, stream):

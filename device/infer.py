@@ -300,13 +300,13 @@ def _alone(argv):
     """Answer the command line without console.py: classify pictures, or run the self-test."""
     parser = argparse.ArgumentParser(prog="infer.py", description=__doc__.splitlines()[0])
     parser.add_argument("model", metavar="MODEL", help=".tflite file")
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="picture or folder")
+    parser.add_argument("inputs", nargs="*" if "--selftest" in argv else "+", metavar="INPUT")
     parser.add_argument("--selftest", action="store_true", help="run the golden vectors instead")
     args, others = parser.parse_known_args(argv)
-    if others:
-        raise ModelError(f"{others[0]} needs console.py beside infer.py; copy it there")
+    if others or "-" in args.inputs:
+        raise ModelError(f"{(others or '-')[0]} needs console.py beside infer.py; copy it there")
     model, status = Classifier(args.model), 0
-    if model.dtype != np.uint8:
+    if model.dtype != np.uint8 or any(path.endswith((".npy", ".npz")) for path in args.inputs):
         raise ModelError("arrays need console.py and feeds.py beside infer.py; copy them there")
     if args.selftest:
         findings = model.selftest()

@@ -249,3 +249,19 @@ def real_cases():
             runs.append(run.value(made)[0])
         known[name] = (case, np.stack(runs))
     return known
+
+
+def test_a_file_that_lost_its_card_or_was_changed_is_told_before_it_is_copied(tmp_path, capsys):
+    flatbuffer = tiny_model()
+    file = tmp_path / "m.tflite"
+    file.write_bytes(flatbuffer)
+    assert main(["check", str(file), "--target", "pi5"]) == 0
+    assert f"{file}: has no card, and infer.py refuses it\n  put one in" in capsys.readouterr().err
+    whole = bytearray(with_card(flatbuffer, card_for(flatbuffer)))
+    file.write_bytes(whole)
+    assert main(["check", str(file), "--target", "pi5"]) == 0
+    assert capsys.readouterr().err == ""
+    whole[flatbuffer.index(b"flat")] ^= 1
+    file.write_bytes(whole)
+    assert main(["check", str(file), "--target", "pi5"]) == 2
+    assert "is not the one its card was made for" in capsys.readouterr().err

@@ -541,7 +541,7 @@ def test_a_service_of_another_folder_is_left_alone(there, board, model, device):
         ("pi@raspi:tfedge", "pi@raspi", "tfedge"),
         ("raspi:/opt/tfedge/", "raspi", "/opt/tfedge"),
         ("pi@[fe80::1]:~/a b", None, "cannot be a folder"),
-        ("pi@[fe80::1]:~/ab", "pi@[fe80::1]", "~/ab"),
+        ("pi@[fe80::1]:~/ab", "pi@[fe80::1]", "ab"),
         ("pi@raspi", None, "write USER@HOST:DIR"),
         ("pi@raspi:", None, "write USER@HOST:DIR"),
         ("-oProxyCommand=x:dir", None, "write USER@HOST:DIR"),

@@ -245,6 +245,13 @@ def test_without_pillow_it_says_how_to_install_it(doctor, monkeypatch):
     assert facts["findings"] == ["reading pictures needs Pillow; pip install pillow"]
 
 
+def test_a_pillow_that_is_too_old_is_found(doctor, monkeypatch):
+    monkeypatch.setattr(PIL, "__version__", "5.4.1")  # Mendel's
+    facts, ok = doctor.examine(None)
+    assert (ok, facts["pillow"]) == (False, "5.4.1")
+    assert facts["findings"] == ['Pillow 5.4.1 is too old; pip install "pillow>=8"']
+
+
 def test_a_pillow_that_lacks_a_library_is_found(doctor, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)  # importing it raises ImportError
     version, finding = doctor._pillow(32)

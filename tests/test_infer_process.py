@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from tiny_board import SCRIPT, messages, pixels, running, script, write
+
+
+def test_names_that_no_path_can_be_are_a_line_and_the_stream_goes_on(model, photos):
+    good = str(photos / "a.jpg")
+    done = script(model, "-", "--json", input=f"x\0y\n{good}\n")
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert (done.returncode, first["input"]) == (2, "-")
+    assert first["error"] == "wants a path a line, a picture or a .npy"
+    assert second["input"] == good
 
 
 def test_paths_come_from_stdin_and_answers_as_they_are_ready(model, photos):

@@ -67,12 +67,15 @@ def test_infer_alone_answers_pictures_and_says_which_file_an_option_needs(tmp_pa
 
     status, out, _ = run(photos)
     assert (status, out.count("\n")) == (0, 3)
+    assert run() == (2, "", "infer.py: error: the following arguments are required: INPUT")
+    for other in ("x.npy", "a.npz"):
+        assert run(other)[2].startswith("infer.py: arrays need console.py and feeds.py beside")
     shutil.copytree(DEVICE, tmp_path / "whole")
     command = [sys.executable, tmp_path / "whole" / "infer.py", model, photos]
     whole = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert out == whole
-    for option in ("--bench", "--serve", "--doctor", "--watch", "--json"):
-        status, out, message_line = run(option)
+    for option in ("--bench", "--serve", "--doctor", "--watch", "--json", "-"):
+        status, out, message_line = run(photos, option)
         assert (status, out) == (2, "")
         needs = f"{option} needs console.py beside infer.py; copy it there"
         assert message_line == f"infer.py: {needs}"

@@ -171,4 +171,5 @@ def board(
     if not _FOLDER.fullmatch(found[2]) or found[2].startswith("-"):
         fix = "take a folder of letters, digits, / . _ + and -"
         raise UserError(target, f"{found[2]!r} cannot be a folder here", fix)
-    return Board(found[1], found[2].rstrip("/") or "/", port, identity, config)
+    folder = found[2].removeprefix("~/") or "."  # what is no absolute path is below the home
+    return Board(found[1], folder.rstrip("/") or "/", port, identity, config)

@@ -46,8 +46,13 @@ def check(model: Path, name: str, *, as_json: bool) -> int:
     """
     from tfedge.boards import checking, targets
     from tfedge.report import verdict
+    from tfedge.tflite import card
 
-    found = checking.check(read(model), model, targets.target(name))
+    content = read(model)
+    found = checking.check(content, model, targets.target(name))
+    if card.find(content, model) is None:  # which also sees whether the file is as it was
+        fix = f"put one in with: tfedge attach {model} --from ORIGINAL.tflite"
+        click.echo(f"{model}: has no card, and infer.py refuses it\n  {fix}", err=True)
     if as_json:
         click.echo(json.dumps(checking.as_json(found), indent=1))
     else:
