@@ -206,6 +206,9 @@ def test_the_command_prints_the_verdict_and_exits_with_1_if_it_is_bad(tmp_path, 
     assert printed["ok"] is False
     assert printed["findings"][0]["severity"] == "wrong"
     assert printed["findings"][0]["runtimes"] == ["tflite-runtime 2.9"]
+    two = ["--target", "pi5", "--target", "tflite-runtime 2.9", "--json"]
+    assert main(["check", str(file), *two]) == 1
+    assert [one["ok"] for one in json.loads(capsys.readouterr().out)] == [True, False]
     assert main(["check", str(tmp_path / "none.tflite"), "--target", "pi5"]) == 2
 
 

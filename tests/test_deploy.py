@@ -611,3 +611,9 @@ def test_a_folder_in_a_home_stays_readable_behind_the_units_walls():
 
 def test_root_leaves_the_account_to_the_unit():
     assert "User=tfedge\n" in service.unit(UNIT, "/opt/x", "python3", user="root")
+
+
+@pytest.mark.parametrize("path", ["/home/my pi/tf", "/opt/50%"])
+def test_a_path_that_systemd_would_read_otherwise_is_refused(path):
+    with pytest.raises(UserError, match="systemd would read"):
+        service.unit(UNIT, path, "python3", user="pi")

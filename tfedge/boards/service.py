@@ -136,6 +136,7 @@ def unit(text: str, folder: str, python: str, *, user: str) -> str:
         to the unit's own account.  Empty makes a user's own service, in which the walls of a
         system's cannot be put up, and which reads and writes below the folder.
     """
+    _refuse_odd(folder, python)
     lines = []
     for line in re.sub(r"\\\n\s*", "", text).splitlines():
         key, sign, value = line.partition("=")
@@ -152,6 +153,13 @@ def unit(text: str, folder: str, python: str, *, user: str) -> str:
         value = value if user else value.replace(_STATE, f"{folder}/{_DATA}")
         lines.append(f"{key}{sign}{value}")
     return "\n".join(lines) + "\n"
+
+
+def _refuse_odd(*paths: str) -> None:
+    for path in paths:
+        if re.search(r"[\s%\"'\\]", path):
+            fix = "take a folder and a Python without blanks, quotes and %"
+            raise UserError("--service", f"systemd would read {path!r} otherwise", fix)
 
 
 def _command(command: str, folder: str, python: str) -> str:

@@ -11,7 +11,7 @@ import click
 from tfedge import progress
 from tfedge.boards.pi import BOARDS
 from tfedge.boards.targets import TARGETS
-from tfedge.cli.options import BUILD_DIR, JSON, PATH, read
+from tfedge.cli.options import BUILD_DIR, FILE, JSON, PATH, read
 from tfedge.errors import UserError
 
 
@@ -28,7 +28,14 @@ _NAMES = textwrap.fill(", ".join(TARGETS), 76, break_on_hyphens=False)
 
 @click.command(epilog=f"Targets:\n\n\b\n{_NAMES}")
 @click.argument("model", type=PATH)
-@click.option("--target", "name", required=True, metavar="NAME", help="Board or runtime.")
+@click.option(
+    "--target",
+    "names",
+    required=True,
+    multiple=True,
+    metavar="NAME",
+    help="Board or runtime; may be repeated.",
+)
 @click.option(
     "--targets",
     is_flag=True,
@@ -38,7 +45,7 @@ _NAMES = textwrap.fill(", ".join(TARGETS), 76, break_on_hyphens=False)
     help="Say what each target is, and stop.",
 )
 @JSON
-def check(model: Path, name: str, *, as_json: bool) -> int:
+def check(model: Path, names: tuple[str, ...], *, as_json: bool) -> int:
     """Say whether MODEL.tflite will run on a board and answer right, before it is copied there.
 
     Each operator is held against what the board's runtime has kernels for.  Exits with 1 if the
@@ -49,15 +56,16 @@ def check(model: Path, name: str, *, as_json: bool) -> int:
     from tfedge.tflite import card
 
     content = read(model)
-    found = checking.check(content, model, targets.target(name))
+    found = [checking.check(content, model, targets.target(name)) for name in names]
     if card.find(content, model) is None:  # which also sees whether the file is as it was
         fix = f"put one in with: tfedge attach {model} --from ORIGINAL.tflite"
         click.echo(f"{model}: has no card, and infer.py refuses it\n  {fix}", err=True)
     if as_json:
-        click.echo(json.dumps(checking.as_json(found), indent=1))
+        printed = [checking.as_json(one) for one in found]
+        click.echo(json.dumps(printed if len(printed) > 1 else printed[0], indent=1))
     else:
-        click.echo(verdict.text(found, model))
-    return 0 if found.ok else 1
+        click.echo("\n\n".join(verdict.text(one, model) for one in found))
+    return 0 if all(one.ok for one in found) else 1
 
 
 @click.command()
@@ -92,8 +100,8 @@ def cost(model: Path, targets: tuple[str, ...], *, as_json: bool) -> None:
 @click.argument("target", metavar="USER@HOST:DIR")
 @click.argument("model", required=False, type=PATH)
 @click.option("-p", "--port", type=click.IntRange(1, 65535), help="The board's port for ssh.")
-@click.option("-i", "--identity", type=PATH, metavar="FILE", help="Private key to log in with.")
-@click.option("-F", "--ssh-config", type=PATH, metavar="FILE", help="In place of ~/.ssh/config.")
+@click.option("-i", "--identity", type=FILE, metavar="FILE", help="Private key to log in with.")
+@click.option("-F", "--ssh-config", type=FILE, metavar="FILE", help="In place of ~/.ssh/config.")
 @click.option("--python", default="", help="The board's Python.  [default: DIR/venv's, or python3]")
 @click.option("--service", is_flag=True, help="Leave it running, started with the board.")
 @click.option("--bench", type=click.IntRange(1), metavar="N", help="Time N inferences there.")

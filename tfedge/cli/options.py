@@ -9,6 +9,7 @@ import click
 from tfedge.errors import UserError
 
 PATH = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 BUILD_DIR = click.option(
     "--build-dir", type=PATH, default="build", show_default=True, help="Folder for all results."
 )
@@ -27,4 +28,5 @@ def read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise UserError(file, error.strerror or str(error)) from None
+        fix = "give a .tflite, such as build/NAME/NAME.tflite"
+        raise UserError(file, error.strerror or str(error), fix) from None

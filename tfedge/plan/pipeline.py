@@ -177,7 +177,8 @@ def model_of(file: Path, root: Path) -> Path:
         return file
     made = result(load(file), root)
     if not made.is_file():
-        raise UserError(file, f"has made no {made} yet", f"run: tfedge build {file}")
+        fix = f"run: tfedge build {file} --build-dir {root}"
+        raise UserError(file, f"has made no {made} yet", fix)
     return made
 
 

@@ -80,6 +80,7 @@ def root(flatbuffer: bytes, where: object) -> schema.Model:
         raise UserError(
             where,
             f"not a .tflite file: expected {IDENTIFIER!r} at byte 4, got {flatbuffer[4:8]!r}",
+            'give a .tflite; a Keras network becomes one by a stage with use = "convert"',
         )
     return schema.Model.GetRootAs(flatbuffer, 0)
 
