@@ -140,15 +140,14 @@ def _source(model, path):
     if path is None:
         made_up = np.full(model.shape, 128, model.dtype)
         return lambda: made_up, False
-    if entry["kind"] == "image" and not os.fspath(path).lower().endswith(".npy"):
+    if entry["kind"] == "image" and not os.fspath(path).lower().endswith((".npy", ".npz")):
         read = lambda: infer.read_image(path, model.shape, entry["resize"], entry["fit"])
         return read, True
-    try:
-        stack = np.asarray(np.load(path))
-    except (OSError, ValueError, EOFError) as error:
-        raise infer.ImageError(f"{path}: cannot be read as a .npy: {infer._line(error)}") from error
-    # One input or a stack of them; `quantise` refuses whatever else it is.
-    x = stack if stack.ndim <= len(model.shape) else next(iter(stack), stack)
+    items = infer._beside("feeds", "--bench of arrays").arrays(model, os.fspath(path))
+    _, read = next(items, (path, infer.ImageError(f"{path}: holds no input")))
+    if isinstance(read, infer.ImageError):
+        raise read
+    x = read()
     return lambda: x, False
 
 

@@ -63,12 +63,15 @@ def _arguments(argv):
     add("--threads", type=int, default=0, metavar="N", help="at most the usable cores")
     add("--delegate", default="auto", metavar="NAME", help="auto, cpu, edgetpu[:usb|:pci|:N]")
     add("--selftest", action="store_true", help="run the golden vectors instead")
-    add("--bench", type=int, default=0, metavar="N", help="time N runs instead")
+    add("--bench", type=int, metavar="N", help="time N runs instead")
     add("--doctor", action="store_true", help="say what this board has and lacks instead")
     add("--serve", action="store_true", help="go on as a service")
     args = parser.parse_intermixed_args(argv)
-    if args.top_k < 1 or args.threads < 0 or args.bench < 0 or not 0 <= args.threshold <= 1:
+    least = min(args.top_k, 1 if args.bench is None else args.bench)
+    if least < 1 or args.threads < 0 or not 0 <= args.threshold <= 1:
         parser.error("N must be 1 or more, SHARE from 0 to 1")
+    if args.serve and (args.selftest or args.bench or args.doctor):
+        parser.error("--serve tests the model itself; take --selftest, --bench, --doctor by itself")
     work = args.inputs or args.watch or args.camera or args.selftest or args.bench or args.serve
     if not (args.doctor or (args.model and work)):
         parser.error("give a model, and a picture, folder or .npy, - for stdin, or an option")
@@ -122,7 +125,9 @@ def _feed(args, model):
 def items(model, path):
     """Yield (name, read) of a picture, or of each array in a .npy or .npz; see `_feed`."""
     entry = model.card["input"]
-    if entry["kind"] == "image" and path[-4:].lower() not in (".npy", ".npz"):
+    if os.path.isdir(path):
+        yield path, infer.ImageError(f"{path}: holds no pictures; name arrays one by one, or *.npy")
+    elif entry["kind"] == "image" and path[-4:].lower() not in (".npy", ".npz"):
         yield path, lambda: infer.read_image(path, model.shape, entry["resize"], entry["fit"])
     else:
         yield from infer._beside("feeds", "a file of arrays").arrays(model, path)

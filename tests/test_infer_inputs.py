@@ -141,7 +141,7 @@ def test_a_folder_without_pictures_is_said(answer, model, tmp_path):
     (tmp_path / "empty").mkdir()
     status, _, err = answer(model, tmp_path / "empty")
     assert status == 2
-    assert f"{tmp_path}/empty: cannot be read as a picture: Is a directory" in err
+    assert f"{tmp_path}/empty: holds no pictures; name arrays one by one" in err
 
 
 @pytest.mark.parametrize(
@@ -152,6 +152,8 @@ def test_a_folder_without_pictures_is_said(answer, model, tmp_path):
         (["a.jpg", "--threshold", "1.5"], "SHARE from 0 to 1"),
         (["a.jpg", "--threads", "-1"], "N must be 1 or more"),
         (["--bench", "ten"], "invalid int value: 'ten'"),
+        (["--bench", "0"], "N must be 1 or more"),
+        (["--serve", "--watch", ".", "--selftest"], "--serve tests the model itself"),
         (["a.jpg", "--format", "xml"], "invalid choice: 'xml'"),
     ],
 )
