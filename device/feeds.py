@@ -79,7 +79,7 @@ def _listing(folder):
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.lower().endswith(_SUFFIXES) and not entry.name.startswith("."):
-                    with contextlib.suppress(FileNotFoundError):  # it went meanwhile
+                    with contextlib.suppress(OSError):  # it went meanwhile, or cannot be read
                         state = entry.stat()
                         found[entry.name] = (state.st_mtime_ns, state.st_size, state.st_ino)
     except OSError as error:

@@ -76,8 +76,7 @@ class Classifier:
         flatbuffer = self._read(path)
         self.runtime, interpreter = load_runtime()
         self.threads, self.delegate = _threads(threads, self.runtime), "cpu"
-        # Bytes that were checked: over a damaged file one runtime crashes, another is wrong.
-        options = {"model_content": flatbuffer, "num_threads": self.threads}
+        options = {"model_content": flatbuffer, "num_threads": self.threads}  # not the file anew
         if delegate != "cpu" and (delegate != "auto" or _EDGETPU in flatbuffer):
             loaded = _beside("edgetpu", "--delegate edgetpu").load(delegate, flatbuffer, path)
             self.delegate, options["experimental_delegates"] = loaded
@@ -93,7 +92,7 @@ class Classifier:
             raise ModelError(f"{said}; put its own in with: {_ATTACH.format(path)}")
         self._input, self._output = tensors
         scale, zero = self._output["quantization"]
-        # In float: int8 minus a zero point overflows int8.  A scale of 0 is a float output's.
+        # A scale of 0 is a float output's.
         self._scale, self._zero = (np.array(x, np.float32) for x in (scale or 1, zero))
         self._convert = self._look_up() if self.dtype == np.uint8 else self._normalise
         self.load_ms = 1e3 * (time.perf_counter() - start)
@@ -299,12 +298,14 @@ def main(argv=None):
 def _alone(argv):
     """Answer the command line without console.py: classify pictures, or run the self-test."""
     parser = argparse.ArgumentParser(prog="infer.py", description=__doc__.splitlines()[0])
-    parser.add_argument("model", metavar="MODEL", help=".tflite file")
-    parser.add_argument("inputs", nargs="*" if "--selftest" in argv else "+", metavar="INPUT")
+    parser.add_argument("model", nargs="?", help=".tflite file")
+    parser.add_argument("inputs", nargs="*", help="pictures and folders")
     parser.add_argument("--selftest", action="store_true", help="run the golden vectors instead")
     args, others = parser.parse_known_args(argv)
     if others or "-" in args.inputs:
         raise ModelError(f"{(others or '-')[0]} needs console.py beside infer.py; copy it there")
+    if not args.model or not (args.inputs or args.selftest):
+        parser.error("give a model, and a picture or folder, or --selftest")
     model, status = Classifier(args.model), 0
     if model.dtype != np.uint8 or any(path.endswith((".npy", ".npz")) for path in args.inputs):
         raise ModelError("arrays need console.py and feeds.py beside infer.py; copy them there")
@@ -312,10 +313,9 @@ def _alone(argv):
         findings = model.selftest()
         print("\n".join(findings) or f"passed, {model.runtime}")
         return 1 if findings else 0
-    entry = model.card["input"]
     for path in paths(args.inputs):
         try:
-            x = read_image(path, model.shape, entry["resize"], entry["fit"])
+            x = read_image(path, model.shape, *map(model.card["input"].get, ("resize", "fit")))
             print(path, "{}\t{:.6g}".format(*model.classify(x)[0]), sep="\t", flush=True)
         except ImageError as error:  # noqa: PERF203 one bad picture must not stop the others
             print(f"infer.py: {error}", file=sys.stderr)

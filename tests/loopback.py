@@ -31,6 +31,7 @@ from tfedge.tflite import card
 SSHD = "/usr/sbin/sshd"
 # What a board needs of programs; it has no others.
 TOOLS = (
+    *("flock", "find"),
     *("sh", "mkdir", "rm", "mv", "ln", "cp", "cat", "df", "awk", "readlink", "cmp", "sync", "id"),
     *("grep", "sleep", "install", "env"),
 )

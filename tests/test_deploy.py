@@ -263,7 +263,9 @@ def test_a_connection_cut_while_testing_leaves_the_old_version_running(
     assert "the connection broke" in str(error)
     assert in_use(board) == f"versions/{name}"
     assert answers(board, tmp_path) == before
-    # And the next deploy clears up what was left half way.
+    # And a deploy an hour later, when no other can be at it, clears up what was left half way.
+    (left,) = new.glob(".new-*")
+    os.utime(left, (0, 0))
     after, _ = put(model(3), board)
     assert versions(board) == sorted([name, after])
 
@@ -617,3 +619,26 @@ def test_root_leaves_the_account_to_the_unit():
 def test_a_path_that_systemd_would_read_otherwise_is_refused(path):
     with pytest.raises(UserError, match="systemd would read"):
         service.unit(UNIT, path, "python3", user="pi")
+
+
+def test_what_is_not_of_deploy_stays_in_its_folders(board, model):
+    own = Path(board.folder, "versions", "1.0")
+    put(model(), board)
+    own.mkdir()
+    (own / "thesis.txt").write_text("mine")
+    (own.parent / "notes.txt").write_text("mine")
+    put(model(1), board)
+    put(model(2), board)
+    assert (own / "thesis.txt").read_text() == (own.parent / "notes.txt").read_text() == "mine"
+    assert len(versions(board)) == 4
+
+
+def test_two_deploys_at_once_leave_a_version_in_use_and_one_before(board, model):
+    files = [model(number) for number in (3, 4)]
+    at_once = [threading.Thread(target=put, args=(file, board)) for file in files]
+    for thread in at_once:
+        thread.start()
+    for thread in at_once:
+        thread.join()
+    assert Path(board.folder, "current", "model.tflite").is_file()
+    assert Path(board.folder, "previous", "model.tflite").is_file()

@@ -62,11 +62,13 @@ shift 2
 exec "$python" infer.py "$@" </dev/null
 """
 
-# From here on a broken connection must not stop it half way.
+# From here on a broken connection must not stop it half way, nor another deploy come between.
 _LINK = """
 trap '' HUP PIPE
 set -e
 cd "$1"
+exec 9>.lock
+flock 9
 python=$2
 link() { ln -s "$1" ".$2.$$"; mv -Tf ".$2.$$" "$2"; }
 old=$(readlink current || true)
@@ -90,7 +92,10 @@ compare() {
 }
 """
 
-# Arguments: the folder, a Python, the version's name.  What is neither current nor previous goes.
+_NAME = "[0-9a-f]" * 8
+"""The shell's pattern of a version's name: whatever else is in the folder is somebody's own."""
+
+# Arguments: the folder, a Python, the version's name.  Versions before the previous one go.
 _SWITCH = f"""{_SAME}{_LINK}
 name=$3
 number=1
@@ -104,12 +109,13 @@ case "$old" in
   *) link "$old" previous ;;
 esac
 previous=$(readlink previous || true)
-for version in versions/* versions/.new-*; do
+for version in versions/*; do
   case "$version" in
     "versions/$name" | "$previous") ;;
-    *) rm -rf "$version" ;;
+    versions/{_NAME} | versions/{_NAME}.*) [ ! -e "$version/infer.py" ] || rm -rf "$version" ;;
   esac
 done
+find versions -maxdepth 1 -name '.new-{_NAME}' -mmin +60 -exec rm -rf {{}} +
 """
 
 _PREVIOUS = f"""
