@@ -60,12 +60,12 @@ def test_a_part_leaves_the_whole_as_it_was():
     assert whole == before
 
 
-def test_the_median_of_the_calls_less_that_of_no_calls_is_counted():
+def test_the_fewest_of_the_calls_less_those_of_no_call_are_counted():
     def said(*counts):
         # A line before each call, of what lies between two calls, and a line after it.
         return "".join(f"instructions 999\ninstructions {count}\n" for count in counts)
 
-    lines = said(10, 70, 10, 10) + "file\n" + said(500, 110, 111) + "INFO: Created.\n"
+    lines = said(10, 70, 10, 10) + "file\n" + said(500, 111, 314) + "INFO: Created.\n"
     lines += "file\n" + said(30, 20, 20)
     assert counting.read(lines) == [101, 10]
 
@@ -73,15 +73,22 @@ def test_the_median_of_the_calls_less_that_of_no_calls_is_counted():
 def test_the_boards_script_speaks_right_before_and_after_each_call(monkeypatch):
     heard = []
     monkeypatch.setattr(counted.os, "getsid", lambda of: heard.append("mark"))
-    counted.between(lambda: heard.append("call"), 2)
-    assert heard == ["mark", "call", "mark"] * 2
+    counted.between(lambda: heard.append("call"), 2, 3)
+    assert heard == ["mark", "call", "mark"] * 3
+
+
+def test_a_long_call_is_not_made_more_often_than_it_must(monkeypatch):
+    heard = []
+    monkeypatch.setattr(counted, "SECONDS", 0)
+    counted.between(lambda: heard.append("call"), 2, 20)
+    assert heard == ["call"] * 2
 
 
 def test_the_boards_script_calls_each_file_on_its_inputs(tmp_path, x):
     file = tmp_path / "0"
     file.write_bytes(tiny_model())
     np.savez(file.with_suffix(".npz"), x)
-    command = [sys.executable, "-P", counted.__file__, "3", str(file)]
+    command = [sys.executable, "-P", counted.__file__, "3", "20", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr.count("file\n") == 1
 

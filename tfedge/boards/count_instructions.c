@@ -24,13 +24,15 @@ void qemu_plugin_register_vcpu_syscall_cb(
 
 EXPORT int qemu_plugin_version = 1;
 
-/* Not atomic: only a program with one busy thread is counted. */
+/* Of the thread that the program began with.  Others, such as those that a library keeps waiting in
+ * a loop, take as many instructions as the machine gives them time for.
+ */
 static uint64_t count;
 
-static void run(unsigned processor, void *instructions)
+static void run(unsigned thread, void *instructions)
 {
-    (void)processor;
-    count += (uintptr_t)instructions;
+    if (thread == 0)
+        count += (uintptr_t)instructions;
 }
 
 static void translated(Plugin plugin, Block *block)

@@ -1,6 +1,6 @@
 """Run on the emulated board: call .tflite files so that the plugin counts each call.
 
-    python counted.py CALLS WARMING_FILE FILE...
+    python counted.py CALLS MOST_CALLS WARMING_FILE FILE...
 
 `count_instructions.c` writes a line on stderr at each getsid(); `tfedge.boards.counting` reads
 them.  It imports what a board has, and nothing of tfedge.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -18,14 +19,18 @@ WARMING_CALLS = 50
 """Python rewrites functions in their first calls to make them faster: the runtime's, too."""
 
 
-def main(calls: int, files: list[str]) -> None:
-    """Call each file's model `calls` times on the arrays in the .npz of its name.
+SECONDS = 0.5
+"""How long a file is called, between the least and the most calls."""
+
+
+def main(calls: int, most: int, files: list[str]) -> None:
+    """Call each file's model on the arrays in the .npz of its name, from `calls` to `most` times.
 
     The first is any small model, whose counts are of no account: it only runs Python warm.
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    between(lambda: None, WARMING_CALLS)
+    between(lambda: None, WARMING_CALLS, WARMING_CALLS)
     for number, file in enumerate(files):
         interpreter = Interpreter(model_path=file, num_threads=1)
         interpreter.allocate_tensors()
@@ -33,17 +38,23 @@ def main(calls: int, files: list[str]) -> None:
             for detail, name in zip(interpreter.get_input_details(), inputs.files, strict=True):
                 interpreter.set_tensor(detail["index"], inputs[name])
         sys.stderr.write("file\n")
-        between(interpreter.invoke, calls if number else WARMING_CALLS)
+        if number:
+            between(interpreter.invoke, calls, most)
+        else:
+            between(interpreter.invoke, WARMING_CALLS, WARMING_CALLS)
 
 
-def between(call: Callable[[], object], calls: int) -> None:
+def between(call: Callable[[], object], calls: int, most: int) -> None:
     """Make the plugin speak before and after every call."""
     speak = os.getsid
-    for _ in range(calls):
+    end = time.monotonic() + SECONDS
+    for number in range(most):
         speak(0)
         call()
         speak(0)
+        if number + 1 >= calls and time.monotonic() > end:
+            break
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

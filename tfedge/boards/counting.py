@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
-from statistics import median
 
 import numpy as np
 
@@ -22,8 +21,10 @@ from tfedge.tflite.parts import part
 _SOURCE = Path(__file__).with_name("count_instructions.c")
 _COMPILERS = ("cc", "gcc", "clang")
 _CALLS = 3
-"""Of each file.  The first differs a little from the others, which are all but equal; the median is
-taken."""
+"""Of each file, at the least.  The first call takes a little more than the others, and now and then
+one of them does; so the fewest are taken, as of all that is added to the same work."""
+_MOST_CALLS = 20
+"""Of a file whose calls are short: there the same disturbance is a larger part."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ def instructions(userland: Userland, board: str, models: Sequence[Model]) -> lis
     """Return how many instructions one call of each model takes, on one thread.
 
     Counted is what lies between two marks around `Interpreter.invoke`, less what lies between two
-    marks with nothing in between.  The same file gives the same number again within a few
-    instructions in ten thousand, whatever else the machine does.
+    marks with nothing in between, on the thread that calls.  The same file gives the same number
+    again within a few instructions in a thousand, whatever else the machine does.
 
     Args:
       board: One of `pi.BOARDS`.
@@ -57,7 +58,8 @@ def instructions(userland: Userland, board: str, models: Sequence[Model]) -> lis
             file.write_bytes(model.flatbuffer)
             np.savez(file.with_suffix(".npz"), *model.inputs)
         # -P: the modules beside the script are not for the board to import.
-        script = ["-P", str(counted.__file__), str(_CALLS), *map(str, files)]
+        calls = [str(_CALLS), str(_MOST_CALLS)]
+        script = ["-P", str(counted.__file__), *calls, *map(str, files)]
         done = subprocess.run(
             userland.command(board, script, library), capture_output=True, text=True
         )
@@ -75,8 +77,8 @@ def check_tools() -> None:
 def read(said: str) -> list[int]:
     """Return the instructions of each file from what `counted` and the plugin wrote on stderr."""
     warming, *files = said.split("file\n")
-    nothing = median(_between(warming))
-    return [round(median(_between(lines)) - nothing) for lines in files]
+    nothing = min(_between(warming))
+    return [min(_between(lines)) - nothing for lines in files]
 
 
 def _between(lines: str) -> list[int]:
