@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from tiny_conv import G, Op, T, model_of
 
+from tfedge.data.dataset import Data, Split
 from tfedge.tflite import names
 from tfedge.tflite.comparison import flow_of
 
@@ -128,3 +129,22 @@ def test_what_a_comparison_says_is_no_number_and_does_not_stop_the_work():
     # weighed with what another made GREATER say.
     alone = [find["conv"].own_db for find in one_by_one]
     assert min(alone) - 1 <= found["conv"].own_db <= max(alone) + 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("calibrate", "said"), [(20, True), (100, False)])
+def test_few_calibration_inputs_are_noted_where_there_is_an_lstm(calibrate, said):
+    from tfedge.networks.backend import keras
+    from tfedge.tflite.making import Conversion
+    from tfedge.tflite.wishes import Wishes
+
+    x = np.random.default_rng(0).normal(size=(400, *SERIES)).astype(np.float32)
+    classes = np.arange(400) % 4
+    split = Split(x[:200], classes[:200])
+    data = Data(split, Split(x[200:], classes[200:]), split, tuple("abcd"), "array", (0.0,), (1.0,))
+    given = keras.Input(SERIES)
+    memory = keras.layers.LSTM(4, name="memory")(given)
+    model = keras.Model(given, keras.layers.Dense(4)(memory))
+    made = Conversion(model, data, "[int8]", Wishes(calibrate=calibrate, strict=False)).run()
+    notes = [note for note in made.figures.get("notes", ()) if "LSTM layers (memory)" in note]
+    assert bool(notes) == said

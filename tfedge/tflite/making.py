@@ -12,7 +12,7 @@ from tfedge.data.lint import findings
 from tfedge.data.sampling import stratified
 from tfedge.errors import CheckError, UserError
 from tfedge.networks.backend import keras
-from tfedge.tflite import comparison, conversion, gates, mixing, names
+from tfedge.tflite import comparison, conversion, gates, mixing, names, recurrent
 from tfedge.tflite.repair import Jury, repaired
 from tfedge.tflite.running import time_ratio
 from tfedge.tflite.wishes import Wishes
@@ -95,6 +95,10 @@ class Conversion:
             fix = "; ".join(one.fix for one in found) + "; or write strict = false to go on"
             raise UserError("calibration", "; ".join(one.what for one in found), fix)
         self.notes += [f"calibration: {one.what}" for one in found]
+        memories = recurrent.of_one_operator(self.layers)
+        if memories and len(chosen) < recurrent.ENOUGH:
+            few = f"calibration: {len(chosen)} inputs for LSTM layers ({', '.join(memories)})"
+            self.notes.append(f"{few}; their ranges are uncertain below {recurrent.ENOUGH}")
 
     def _made(self) -> bytes:
         wishes = self.wishes

@@ -16,6 +16,9 @@ Layers = Sequence[tuple[str, str]]
 _OPERATOR = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 _OPERATORS_OF = {"LSTM": 1, "Bidirectional": 2}
 
+ENOUGH = 100
+"""Calibration inputs from which on the ranges inside an LSTM settle, measured on small networks."""
+
 Owners = Sequence[tuple[str, ...]]
 
 
@@ -44,6 +47,11 @@ def named(subgraph: Subgraph, layers: Layers, owners: Owners) -> tuple[tuple[str
         found[loop] = (name,)
     _spread(subgraph, found, set(loops))
     return tuple(found)
+
+
+def of_one_operator(layers: Layers) -> list[str]:
+    """Name the LSTM layers of a network, and those that hold one for each direction."""
+    return [name for name, kind in layers if kind in _OPERATORS_OF]
 
 
 def _spread(subgraph: Subgraph, found: list[tuple[str, ...]], loops: set[int]) -> None:
