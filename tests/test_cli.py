@@ -28,6 +28,8 @@ STAGE_MISTAKES = [
     ("sparsity = 0.5", 'sparsity = 0.6\npattern = "2:4"', "[sparse] sparsity: 2:4 is 0.5 by its nature"),
     ("sparsity = 0.5", 'ramp = "constant"\npattern = "2:4"', "[sparse] pattern: 2:4 has no ramp\n  leave begin"),
     ("sparsity = 0.5", "begin = 0.9", "[sparse] begin: must be at most end, 0.6, got 0.9"),
+    ("sparsity = 0.5", "temperature = 2.0", "[sparse] temperature: is for a teacher's answers\n  write teacher ="),
+    ("sparsity = 0.5", 'teacher = "aware"', "[sparse] teacher: 'aware' is not a stage above this one"),
     ('of = "int8"', 'of = "aware"', "[tested] of: 'aware' makes an 8-bit network, not a .tflite"),
     ('of = "aware"', 'of = "stdent"', "[int8] of: 'stdent' is not a stage above this one\n  did you mean 'student'?"),
     ('of = "int8"', 'of = "int8"\ncost = ["pi3"]', "[tested] cost: there is no board 'pi3' to count for\n  did you mean"),

@@ -67,6 +67,16 @@ def test_a_changed_setting_reruns_its_stage_and_those_below(pretend):
     }
 
 
+@pytest.mark.parametrize(("stage", "of"), [("sparse", "student"), ("aware", "sparse")])
+def test_a_teacher_that_changes_reruns_the_stage_that_it_teaches(pretend, stage, of):
+    edit(pretend, f'of = "{of}"', f'of = "{of}"\nteacher = "teacher"')
+    assert plan(pretend)[stage] == "teacher changed"
+    build(pretend)
+    assert plan(pretend) == KEPT
+    edit(pretend, "widths = [16, 32]", "widths = [16, 24]")
+    assert "teacher changed" in plan(pretend)[stage]
+
+
 def test_changing_back_finds_the_old_result(pretend):
     edit(pretend, "temperature = 4.0", "temperature = 3.0")
     build(pretend)
@@ -111,7 +121,7 @@ def test_set_takes_the_place_of_the_file(project):
         ["teacher.epochs=2", "student.temperature = 3", "settings.seed=9", "sparse.ramp=constant"],
     )
     assert changed.stages["teacher"].course.epochs == 2
-    assert changed.stages["student"].temperature == 3.0
+    assert changed.stages["student"].teaching.temperature == 3.0
     assert changed.stages["sparse"].ramp == "constant"
     assert changed.seed == 9
 

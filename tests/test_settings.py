@@ -16,6 +16,11 @@ from tfedge.plan.settings import Names, Network, Options
 class Group:
     epochs: int = setting(20, "passes", low=1, high=100)
     rate: float = setting(0.5, "size", low=0.1, high=1)
+    guide: Network = setting("", "a stage that helps")
+
+    def check(self, where):
+        if self.guide == "nobody":
+            raise UserError(f"{where} guide", "is nobody")
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def test_names_are_words_or_refs(read):
         ({"names": ["flop"]}, "[x] names: unknown name 'flop'\n  did you mean 'flip'?"),
         ({"model": "m.py:nett"}, "did you mean 'net'?"),
         ({"of": 3}, "[x] of: expected a stage's name, got 3"),
+        ({"of": ""}, "[x] of: expected a stage's name, got ''"),
     ],
 )
 def test_each_mistake_names_its_key_and_what_was_received(read, table, message):
@@ -125,3 +131,16 @@ def test_plain_values_hold_defaults_and_hash_what_refs_name(read):
 def test_inputs_are_the_settings_that_name_stages(read):
     assert settings.inputs_of(read()) == {"of": "a"}
     assert settings.wanted(read()) == {"of": ("network", "8-bit network")}
+
+
+def test_an_input_may_stand_in_a_group(read):
+    kind = read(guide="b")
+    assert kind.group.guide == "b"
+    assert settings.inputs_of(kind) == {"guide": "b", "of": "a"}
+    assert settings.wanted(kind)["guide"] == ("network", "8-bit network")
+    assert settings.input_names(Kind) == {"guide", "of"}
+
+
+def test_a_group_checks_what_it_was_given(read):
+    with pytest.raises(UserError, match=r"\[x\] guide: is nobody"):
+        read(guide="nobody")

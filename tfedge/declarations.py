@@ -7,7 +7,21 @@ reading of a user's table into them is `tfedge.plan.settings`.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NewType
+
+Input = NewType("Input", str)
+"""The name of an earlier stage, whose folder this stage reads."""
+
+Network = NewType("Network", str)
+"""An `Input` that must have made a Keras model, in float or with 8-bit wrappers."""
+
+Plain = NewType("Plain", str)
+"""A `Network` in float: what tfmot's 8-bit wrappers are in can be trained no further by it."""
+
+Converted = NewType("Converted", str)
+"""An `Input` that must have made a .tflite."""
+
+INPUTS = (Input, Network, Plain, Converted)
 
 
 def setting(

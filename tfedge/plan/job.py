@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,7 +15,9 @@ from tfedge.progress import Progress
 
 if TYPE_CHECKING:
     from tfedge.data.dataset import Data
+    from tfedge.training.distillation import Hints
     from tfedge.training.fitting import Session
+    from tfedge.training.teaching import Teaching
 
 MODEL = "model.h5"
 TFLITE = "model.tflite"
@@ -126,6 +128,29 @@ class Job:
 
         seed_everything(self.seed)
         return Session(self.name, self.data, self.augment, self.seed, self.scratch, self.progress)
+
+    def taught(
+        self,
+        model: Any,
+        teaching: Teaching,
+        *,
+        precision: str = "float32",
+        hints: Hints | None = None,
+    ) -> Any:
+        """Return what `fit` is to train: `model`, and where one teaches it, its `Distiller`.
+
+        Args:
+          model: As it trains, with whatever wrappers.
+          teaching: The stage's own; its setting `teacher` names one of the job's inputs.
+          precision: Of the stage, which is the teacher's unless it has another.
+        """
+        from tfedge.training.distillation import Hints, taught
+
+        if not teaching.teacher:
+            return model
+        if teaching.teacher_precision == "same":
+            teaching = replace(teaching, teacher_precision=precision)
+        return taught(model, self.load("teacher"), teaching, hints or Hints(), f"[{self.name}]")
 
     def network_figures(self, model: Any) -> dict[str, Any]:
         """Measure a Keras model's size, as the float32 .tflite that it would make."""

@@ -344,13 +344,14 @@ def _stage(table: dict[str, Any], where: str, folder: Path, above: dict[str, Sta
 
 def _check_inputs(stage: Stage, where: str, above: dict[str, Stage]) -> None:
     """Refuse an input that is not above, or that made something else than is needed."""
-    for setting_, source in settings.inputs_of(stage).items():
+    named = settings.inputs_of(stage)
+    for setting_, source in named.items():
         if source not in above:
             problem = f"{source!r} is not a stage above this one"
             raise UserError(f"{where} {setting_}", problem, did_you_mean(source, above))
     words = {"network": "a float network", "8-bit network": "an 8-bit network"}
     for setting_, wanted in settings.wanted(stage).items():
-        source = getattr(stage, setting_)
+        source = named[setting_]
         makes = getattr(above[source], "makes", wanted[0])
         if makes not in wanted:
             fits = [n for n, s in above.items() if getattr(s, "makes", wanted[0]) in wanted]

@@ -10,25 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NewType, TypeVar, get_args, get_origin, get_type_hints
 
+from tfedge.declarations import INPUTS
+from tfedge.declarations import Converted as Converted
+from tfedge.declarations import Input as Input
+from tfedge.declarations import Network as Network
+from tfedge.declarations import Plain as Plain
 from tfedge.errors import UserError, did_you_mean
 from tfedge.plan.refs import REQUIRED, Ref
 
-Input = NewType("Input", str)
-"""The name of an earlier stage, whose folder this stage reads."""
-
-Network = NewType("Network", str)
-"""An `Input` that must have made a Keras model, in float or with 8-bit wrappers."""
-
-Plain = NewType("Plain", str)
-"""A `Network` in float: what tfmot's 8-bit wrappers are in can be trained no further by it."""
-
-Converted = NewType("Converted", str)
-"""An `Input` that must have made a .tflite."""
-
 File = NewType("File", Path)
 """A file or folder of the user's that a stage reads; its contents are part of the stage's key."""
-
-INPUTS = (Input, Network, Plain, Converted)
 
 Options = NewType("Options", dict[str, Any])
 """Settings that the stage hands on to the function which its only `Ref` names."""
@@ -61,7 +52,7 @@ def fields_of(kind: type) -> Iterator[Field]:
 
     A group is a field whose type is itself a dataclass: what several stages have in common.  The
     user writes a group's settings into the stage's own table.  The stage's default for the group
-    gives the defaults of its settings.
+    gives the defaults of its settings.  A group may have a `check`, as a stage may.
     """
     types = _types(kind)
     for field in dataclasses.fields(kind):
@@ -90,27 +81,35 @@ def read(kind: type[T], table: Mapping[str, Any], where: str, folder: Path) -> T
     for key, field in fields.items():
         if field.default is dataclasses.MISSING and key not in own:
             raise UserError(where, f"{key!r} is missing", field.metadata.get("help", ""))
-    types = _types(kind)
-    values: dict[str, Any] = {}
-    groups: dict[str, dict[str, Any]] = {
-        name: {} for name, inner in types.items() if _is_group(inner)
+    checked = {
+        key: _checked(fields[key], value, f"{where} {key}", folder) for key, value in own.items()
     }
-    for key, value in own.items():
-        field = fields[key]
-        place = groups[field.group] if field.group else values
-        place[key] = _checked(field, value, f"{where} {key}", folder)
-    defaults: dict[str, Any] = {}
-    for member in dataclasses.fields(kind):  # type: ignore[arg-type]
-        defaults[member.name] = member.default
-    values |= {name: dataclasses.replace(defaults[name], **own) for name, own in groups.items()}
+    values = {key: value for key, value in checked.items() if not fields[key].group}
+    groups = _groups(kind, fields, checked)
     rest = {key: value for key, value in table.items() if key not in fields}
-    for name, inner in types.items():
+    for name, inner in _types(kind).items():
         if inner is Options:
             values[name] = _options(rest, values, fields, where)
             rest = {}
     for key in rest:
         raise UserError(where, f"unknown setting {key!r}", did_you_mean(key, fields))
-    return kind(**values)
+    for group in groups.values():
+        if hasattr(group, "check"):
+            group.check(where)
+    return kind(**values, **groups)
+
+
+def _groups(kind: type, fields: Mapping[str, Field], checked: Mapping[str, Any]) -> dict[str, Any]:
+    """Build each of the stage's groups from its default and what the table gives."""
+    defaults: dict[str, Any] = {member.name: member.default for member in dataclasses.fields(kind)}
+    return {
+        name: dataclasses.replace(
+            defaults[name],
+            **{key: value for key, value in checked.items() if fields[key].group == name},
+        )
+        for name, inner in _types(kind).items()
+        if _is_group(inner)
+    }
 
 
 def plain(stage: Any) -> dict[str, Any]:
@@ -132,8 +131,8 @@ def plain(stage: Any) -> dict[str, Any]:
 
 def inputs_of(stage: object) -> dict[str, str]:
     """Map each of the stage's Input settings that is given to the stage that it names."""
-    names = sorted(input_names(type(stage)))
-    return {key: getattr(stage, key) for key in names if getattr(stage, key)}
+    given = {field.name: _value(stage, field) for field in _inputs(type(stage))}
+    return {key: given[key] for key in sorted(given) if given[key]}
 
 
 def refs_of(stage: Any) -> list[Ref]:
@@ -144,18 +143,27 @@ def refs_of(stage: Any) -> list[Ref]:
 
 def input_names(kind: type) -> set[str]:
     """Name the settings that hold an earlier stage's name."""
-    return {key for key, type_ in _types(kind).items() if type_ in INPUTS}
+    return {field.name for field in _inputs(kind)}
 
 
 def wanted(stage: object) -> dict[str, tuple[str, ...]]:
     """Map each given Input setting to what its stage may have made, where that matters."""
-    types = _types(type(stage))
+    types = {field.name: field.kind for field in _inputs(type(stage))}
     made: dict[Any, tuple[str, ...]] = {
         Network: ("network", "8-bit network"),
         Plain: ("network",),
         Converted: ("tflite",),
     }
     return {key: made[types[key]] for key in inputs_of(stage) if types[key] in made}
+
+
+def _inputs(kind: type) -> list[Field]:
+    return [field for field in fields_of(kind) if field.kind in INPUTS]
+
+
+def _value(stage: object, field: Field) -> Any:
+    """Return a setting's value, which may be in a group."""
+    return getattr(getattr(stage, field.group) if field.group else stage, field.name)
 
 
 def _types(kind: type) -> dict[str, Any]:
@@ -194,6 +202,8 @@ def _content(place: Path) -> str:
 
 def _checked(field: Field, value: Any, where: str, folder: Path) -> Any:
     value = _convert(field.kind, value, where, folder, field.metadata.get("choices", ()))
+    if field.kind in INPUTS and not value:
+        raise UserError(where, "expected a stage's name, got ''")
     choices = field.metadata.get("choices", ())
     if choices and isinstance(value, str) and value not in choices:
         raise UserError(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
 
 from tfedge.errors import UserError, did_you_mean
 from tfedge.networks.backend import keras
+from tfedge.networks.precision import in_precision
+from tfedge.training.teaching import Teaching
 
 Teach = Callable[[tf.Tensor], Sequence[tf.Tensor]]
 """Maps inputs to the teacher's logits, then its features, one tensor a pair."""
@@ -119,6 +122,42 @@ class Distiller(keras.Model):
     def save(self, filepath: Any, **options: Any) -> None:
         """Save the student; the teacher and the projections are no part of what was trained."""
         self.student.save(filepath, **options)
+
+
+@dataclass(frozen=True)
+class Hints:
+    """Which of a teacher's features a student follows.
+
+    Attributes:
+      pairs: The student's layer to the teacher's.
+      weight: See `Distiller`.
+    """
+
+    pairs: Mapping[str, str] = field(default_factory=dict)
+    weight: float = 1.0
+
+
+def taught(
+    student: keras.Model, teacher: keras.Model, teaching: Teaching, hints: Hints, where: str
+) -> Distiller:
+    """Return what `fit` trains instead of `student`, so that `teacher` teaches it.
+
+    Args:
+      student: As it trains, with tfmot's wrappers if it is pruned or trained in 8 bits.
+      teacher: In float32; `teaching` says what it computes in.
+      where: Names the stage in messages.
+    """
+    channels = match_features(student, teacher, hints.pairs, f"{where} hints")
+    if teaching.teacher_precision != "float32":
+        teacher = in_precision(teacher, teaching.teacher_precision)
+    return Distiller(
+        student,
+        teacher_of(teacher, list(hints.pairs.values())),
+        temperature=teaching.temperature,
+        alpha=teaching.alpha,
+        hints=channels,
+        hint_weight=hints.weight,
+    )
 
 
 def teacher_of(model: keras.Model, layers: Sequence[str]) -> Teach:

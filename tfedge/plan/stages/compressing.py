@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from tfedge.declarations import required, setting
+from tfedge.declarations import Plain, required, setting
 from tfedge.errors import UserError
 from tfedge.plan.job import Job
-from tfedge.plan.settings import Plain
 from tfedge.training.course import Course
+from tfedge.training.teaching import Teaching
 
 RAMP = (0.0, 0.6, "polynomial")
 """Where pruning begins and ends unless told otherwise, in shares of the epochs, and its shape."""
@@ -54,6 +54,7 @@ class Prune:
         low=0,
         high=0.99,
     )
+    teaching: Teaching = field(default=Teaching())
     course: Course = field(default=Course(epochs=10, rate=3e-4))
 
     def check(self, where: str) -> None:
@@ -84,7 +85,7 @@ class Prune:
         session = job.session()
         wrapped = pruning.with_pruning(network, self.sparsity, schedule, pattern, self.layers)
         history = fit(
-            wrapped,
+            job.taught(wrapped, self.teaching),
             self.course,
             session,
             callbacks=[pruning.pruning_step()],
@@ -115,6 +116,7 @@ class Qat:
     of: Plain = required("stage whose network is trained on; its zeros are kept")
     leave: tuple[str, ...] = setting((), "layers, by name, that are not trained in 8 bits")
     calibrate: int = setting(200, "tune inputs that set the first ranges", low=1, high=100_000)
+    teaching: Teaching = field(default=Teaching())
     course: Course = field(default=Course(epochs=5, rate=1e-4))
 
     def run(self, job: Job) -> dict[str, Any]:
@@ -136,7 +138,7 @@ class Qat:
         samples = calibration(job.data, self.calibrate)
         aware = quantization_aware(network, samples, job.data.limits(), self.leave)
         check_becomes_int8(aware, samples, job.data.limits(), f"[{job.name}]")
-        history = fit(aware, self.course, session)
+        history = fit(job.taught(aware, self.teaching), self.course, session)
         job.save(aware)
         learned = float_twin(aware, network)
         left, partly = left_alone(network, self.leave), by_output(network, self.leave)

@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 
 from tfedge.boards import targets
 from tfedge.boards.pi import BOARDS
-from tfedge.declarations import required, setting
+from tfedge.declarations import Converted, Network, required, setting
 from tfedge.errors import CheckError, UserError, did_you_mean
 from tfedge.plan.job import TFLITE, Job, file_figures
-from tfedge.plan.settings import Converted, Network
 from tfedge.tflite.wishes import Wishes
 
 IN_LADDER = ("accuracy", "accuracy_low", "accuracy_high", "count", "split", "host_ms_p50")

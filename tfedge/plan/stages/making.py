@@ -11,8 +11,9 @@ from tfedge.errors import UserError
 from tfedge.plan.about import About
 from tfedge.plan.job import Job
 from tfedge.plan.refs import Ref
-from tfedge.plan.settings import File, Network, Options
+from tfedge.plan.settings import File, Options
 from tfedge.training.course import Course
+from tfedge.training.teaching import ALWAYS, Teaching
 
 if TYPE_CHECKING:
     from tfedge.networks.importing import Doubt
@@ -143,15 +144,9 @@ class Distill:
     version: ClassVar[int] = 1
     makes: ClassVar[str] = "network"
 
-    teacher: Network = required("stage whose network teaches")
     model: Ref = required("function (input shape, classes) that builds the student", given=2)
     options: Options = field(default_factory=lambda: Options({}))
-    temperature: float = setting(
-        4.0, "softens both answers; 1 leaves them as they are", low=0.1, high=100
-    )
-    alpha: float = setting(
-        0.1, "share of the labels' loss; the teacher's is the rest", low=0, high=1
-    )
+    teaching: Teaching = field(default=ALWAYS)
     hints: dict[str, str] = setting(
         {}, "the student's layers that follow one of the teacher's: { student = teacher }"
     )
@@ -161,22 +156,13 @@ class Distill:
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.networks.precision import in_precision
-        from tfedge.training.distillation import Distiller, match_features, teacher_of
+        from tfedge.training.distillation import Hints
         from tfedge.training.fitting import fit, tune_figures
 
-        teacher, student = job.load("teacher"), job.construct(self.model, self.options)
-        channels = match_features(student, teacher, self.hints, f"[{job.name}] hints")
-        twin = student
-        if self.precision != "float32":
-            twin, teacher = (in_precision(model, self.precision) for model in (student, teacher))
-        distiller = Distiller(
-            twin,
-            teacher_of(teacher, list(self.hints.values())),
-            temperature=self.temperature,
-            alpha=self.alpha,
-            hints=channels,
-            hint_weight=self.hint_weight,
-        )
+        student = job.construct(self.model, self.options)
+        twin = in_precision(student, self.precision) if self.precision != "float32" else student
+        hints = Hints(self.hints, self.hint_weight)
+        distiller = job.taught(twin, self.teaching, precision=self.precision, hints=hints)
         history = fit(distiller, self.course, job.session())
         student.set_weights(twin.get_weights())
         job.save(student)

@@ -1,0 +1,90 @@
+"""A teacher in the stages that make a trained network smaller."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from small_data import stripes
+
+from tfedge.plan.job import MODEL, Job
+from tfedge.plan.stages.compressing import Prune, Qat
+from tfedge.progress import Silent
+from tfedge.training.course import Course
+from tfedge.training.teaching import Teaching
+
+pytestmark = pytest.mark.slow
+
+COURSE = Course(epochs=2, batch=64, rate=1e-2, keep="last")
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory):
+    """The folders of a small network and of a wider one, both untrained."""
+    from models.small import stack
+    from tfedge.networks.backend import seed_everything
+    from tfedge.networks.saving import save_model
+
+    folders = {"of": (4, 8), "teacher": (6, 8)}
+    for name, widths in folders.items():
+        seed_everything(len(name))
+        folders[name] = tmp_path_factory.mktemp(name)
+        save_model(stack((8, 8, 1), 4, widths=widths), folders[name] / MODEL)
+    return folders
+
+
+def job(networks, out):
+    out.mkdir()
+    data = stripes(train=128, tune=64)
+    return Job(
+        name="x",
+        out=out,
+        scratch=out / "scratch",
+        inputs=networks,
+        data=data,
+        augment=("flip",),
+        seed=3,
+        code=(),
+        progress=Silent(),
+        made_by={},
+        pipeline_mean=data.mean,
+        pipeline_std=data.std,
+    )
+
+
+def trained(stage, networks, out):
+    from tfedge.networks.saving import load_model
+
+    figures = stage.run(job(networks, out))
+    return load_model(out / MODEL).get_weights(), figures
+
+
+@pytest.mark.parametrize("kind", [Prune, Qat])
+def test_a_teacher_changes_what_is_learned_unless_the_labels_have_it_all(kind, networks, tmp_path):
+    def run(name, **teaching):
+        stage = kind(of="of", course=COURSE, teaching=Teaching(**teaching))
+        return trained(stage, networks, tmp_path / name)
+
+    alone, _ = run("alone")
+    labels, _ = run("labels", teacher="teacher", alpha=1.0)
+    taught, figures = run("taught", teacher="teacher", alpha=0.1)
+    assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(alone, labels, strict=True))
+    assert not all(np.allclose(a, b, atol=1e-3) for a, b in zip(alone, taught, strict=True))
+    if kind is Prune:
+        assert figures["sparsity"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_network_that_was_its_own_teacher_answers_more_as_before(networks, tmp_path):
+    from tfedge.networks.saving import load_model
+
+    folders = {"of": networks["of"], "teacher": networks["of"]}
+    before = load_model(networks["of"] / MODEL)
+    x = stripes().normalise(stripes().test.inputs)
+
+    def change(name, teaching):
+        course = dataclasses.replace(COURSE, epochs=8)
+        stage = Prune(of="of", sparsity=0.3, course=course, teaching=teaching)
+        trained(stage, folders, tmp_path / name)
+        return np.abs(load_model(tmp_path / name / MODEL)(x) - before(x)).mean()
+
+    own = change("own", Teaching(teacher="of", alpha=0.0))
+    assert own < change("alone", Teaching()) / 2

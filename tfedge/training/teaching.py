@@ -1,0 +1,44 @@
+"""What a teacher adds to a training: settings of every stage that one can teach in."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from tfedge.declarations import Network, setting
+from tfedge.errors import UserError
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Whose answers a network is trained to give beside the labels, and how much they count.
+
+    Attributes are the settings that a user writes; `tfedge stages` prints their help.
+    """
+
+    teacher: Network = setting("", "stage whose network teaches")
+    temperature: float = setting(
+        4.0, "softens both answers; 1 leaves them as they are", low=0.1, high=100
+    )
+    alpha: float = setting(
+        0.1, "share of the labels' loss; the teacher's is the rest", low=0, high=1
+    )
+    teacher_precision: str = setting(
+        "same",
+        "of the teacher's arithmetic; bfloat16 is faster where the processor has AMX, same is the"
+        " stage's own precision",
+        choices=("same", "float32", "bfloat16"),
+    )
+
+    def check(self, where: str) -> None:
+        """Refuse settings of a teaching without a teacher: nothing would come of them."""
+        for field in dataclasses.fields(self):
+            if not self.teacher and getattr(self, field.name) != field.default:
+                fix = 'write teacher = "stage", or leave it out'
+                raise UserError(f"{where} {field.name}", "is for a teacher's answers", fix)
+
+
+_MUST_BE_GIVEN: Any = dataclasses.MISSING
+ALWAYS = Teaching(teacher=_MUST_BE_GIVEN)
+"""The default of a stage that is nothing without a teacher."""
