@@ -38,8 +38,9 @@ def run(argv):
             return _answer(args, model, answers)
         facts = {"runtime": model.runtime, "threads": model.threads, "delegate": model.delegate}
         if args.bench:
-            path = next(infer.paths(args.inputs), None)
-            facts.update(runs=args.bench, **infer._beside("bench").run(model, args.bench, path))
+            path = next(infer.paths(args.inputs, suffixes(model)), None)
+            facts.update(runs=args.bench, **({"input": path} if path else {}))
+            facts.update(infer._beside("bench").run(model, args.bench, path))
             answers.show(facts, rows(facts))
             return 0
         found = model.selftest()
@@ -54,6 +55,7 @@ def _arguments(argv):
     add("model", nargs="?", metavar="MODEL", help=".tflite file")
     add("inputs", nargs="*", metavar="INPUT", help="picture, folder, pattern, .npy; - is stdin")
     add("--watch", metavar="DIR", help="answer what arrives there")
+    add("--state", metavar="FILE", help="of --watch: note what is answered, go on after it")
     add("--camera", metavar="NAME", help="answer the frames of picamera2 or opencv:N")
     add("--top-k", type=int, default=1, metavar="N", help="classes to name")
     add("--threshold", type=float, default=0, metavar="SHARE", help="leave out classes below it")
@@ -70,12 +72,27 @@ def _arguments(argv):
     least = min(args.top_k, 1 if args.bench is None else args.bench)
     if least < 1 or args.threads < 0 or not 0 <= args.threshold <= 1:
         parser.error("N must be 1 or more, SHARE from 0 to 1")
-    if args.serve and (args.selftest or args.bench or args.doctor):
-        parser.error("--serve tests the model itself; take --selftest, --bench, --doctor by itself")
-    work = args.inputs or args.watch or args.camera or args.selftest or args.bench or args.serve
-    if not (args.doctor or (args.model and work)):
-        parser.error("give a model, and a picture, folder or .npy, - for stdin, or an option")
+    problem = _contradiction(args)
+    if problem:
+        parser.error(problem)
     return args
+
+
+def _contradiction(args):
+    """Say what of a command line would have to be ignored, or what it lacks; "" if nothing."""
+    alone = [name for name in ("selftest", "bench", "doctor", "serve") if getattr(args, name)]
+    inputs = [*args.inputs, *filter(None, (args.watch, args.camera))]
+    if len(alone) > 1:
+        return f"--{' and --'.join(alone)} are each a run of its own"
+    if (args.selftest or args.doctor) and inputs:
+        return f"--{alone[0]} takes no inputs; leave out {inputs[0]}"
+    if args.bench and inputs != args.inputs[:1]:
+        return f"--bench takes one picture or .npy, or none; leave out {inputs[-1]}"
+    if args.state and not args.watch:
+        return "--state is of --watch DIR"
+    if not (args.doctor or (args.model and (inputs or alone))):
+        return "give a model, and a picture, folder or .npy, - for stdin, or an option"
+    return ""
 
 
 def _tell_of_edge_tpu(args, model):
@@ -112,21 +129,29 @@ def _feed(args, model):
     What cannot even be opened has the ImageError itself in place of a `read`.
     """
     for name in args.inputs:
-        if name == "-" and sys.stdin:
+        if name == "-":
             yield from infer._beside("feeds", "stdin").stdin(model)
         else:
-            for path in infer.paths([name]):
+            for path in infer.paths([name], suffixes(model)):
                 yield from items(model, path)
     if args.watch or args.camera:
         feeds = infer._beside("feeds", "--watch or --camera")
-        yield from feeds.live(model, args.watch, args.camera)
+        yield from feeds.live(model, args.watch, args.camera, args.state)
+
+
+def suffixes(model):
+    """Return the ends of the names that are inputs of `model` in a folder that is named."""
+    return infer._SUFFIXES if model.card["input"]["kind"] == "image" else (".npy", ".npz")
 
 
 def items(model, path):
     """Yield (name, read) of a picture, or of each array in a .npy or .npz; see `_feed`."""
     entry = model.card["input"]
     if os.path.isdir(path):
-        yield path, infer.ImageError(f"{path}: holds no pictures; name arrays one by one, or *.npy")
+        kinds = "pictures; name arrays one by one, or *.npy"
+        if entry["kind"] != "image":
+            kinds = "arrays; this model takes .npy and .npz"
+        yield path, infer.ImageError(f"{path}: holds no {kinds}")
     elif entry["kind"] == "image" and path[-4:].lower() not in (".npy", ".npz"):
         yield path, lambda: infer.read_image(path, model.shape, entry["resize"], entry["fit"])
     else:
@@ -139,14 +164,16 @@ def opened(args):
     if not args.output:
         yield Answers(args, sys.stdout)
         return
-    with contextlib.ExitStack() as stack:
-        try:
-            options = {"encoding": "utf-8", "errors": "backslashreplace"}
-            out = stack.enter_context(open(args.output, "a", **options))
-        except OSError as error:
-            said = f"{args.output}: cannot be written: {infer._line(error)}; name another"
-            raise infer.ModelError(said) from error
+    try:
+        out = open(args.output, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    except OSError as error:
+        said = f"{args.output}: cannot be written: {infer._line(error)}; name another"
+        raise infer.ModelError(said) from error
+    try:
         yield Answers(args, out)
+    finally:
+        with contextlib.suppress(OSError):  # a full disk was told of when the line was written
+            out.close()
 
 
 class Answers:
@@ -171,15 +198,28 @@ class Answers:
         except infer.ImageError as error:  # one bad picture must not stop the others
             problem, self.failed = str(error).replace(f"{name}: ", "", 1), True
             print(f"infer.py: {name}: {problem}", file=sys.stderr)
-            self.show({"input": name, "error": problem}, [])
+            self.show({"input": name, "error": problem}, self._unanswered(name))
         else:
             best = [(label, round(share, 6)) for label, share in found]
             best = [(label, share) for label, share in best if share >= self._args.threshold]
             classes = [{"label": label, "share": share} for label, share in best]
-            self.show({"input": name, "classes": classes}, [(name, *each) for each in best])
+            rows = [(name, *each) for each in best]
+            self.show({"input": name, "classes": classes}, rows or self._unanswered(name))
+
+    def _unanswered(self, name):
+        """Return the rows of an input without a class: in a file every input has its line."""
+        return [(name, "", "")] if self._args.output else []
 
     def show(self, record, rows):
         """Write `record` as a line of JSON, or the `rows` that say the same as text or CSV."""
+        try:
+            self._write(record, rows)
+            self._out.flush()
+        except OSError as error:
+            error.filename = self._args.output or "stdout"  # for the message: which disk is full
+            raise
+
+    def _write(self, record, rows):
         if self._args.format == "json":
             print(json.dumps(record), file=self._out)
         elif self._args.format == "csv":
@@ -187,7 +227,6 @@ class Answers:
         else:
             for row in rows:
                 print(*(str(cell).translate(_BLANKS) for cell in row), sep="\t", file=self._out)
-        self._out.flush()
 
 
 def rows(facts, above=""):

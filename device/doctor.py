@@ -66,6 +66,8 @@ def examine(path=None):
       Facts are all JSON.  "findings" is a line for each thing that is wrong, with its remedy;
       "install" the pip line that this board needs, "" where there is none for it.
     """
+    if path and not os.path.isfile(path):
+        raise infer.ModelError(f"{path}: there is no such file; look at the path")
     bits = 8 * struct.calcsize("P")  # of this Python: a 64-bit kernel runs 32-bit systems too
     machine, libc = platform.machine(), glibc()
     line, otherwise = install(sys.version_info[:2], machine, bits, libc)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import sys
@@ -21,9 +22,11 @@ import numpy as np
 
 # A picture or a .npy, which no list of paths begins like.
 _BINARY = rb"\xff\xd8\xff|\x89PNG|GIF8[79]a|RIFF....WEBP|BM.*\0|II\*\0|MM\0\*|P[1-6]\n|\x93NUMPY"
+_FOREIGN = rb"PK\x03\x04|....TFL3"  # a zip, such as a .npz, and a model
 _SUFFIXES = (*infer._SUFFIXES, ".npy", ".npz")
 _POLL_S = 0.1
 _SETTLED_S = 0.5  # a file is whole when it has not changed for as long
+_TURNED_BYTES = 64 << 20  # of arrays in Fortran's order, which must be in memory whole
 _PATIENCE = 10  # frames that may fail one after another
 _FRAME = (640, 480)  # of the Pi's camera: wide enough to shrink from, in the sensor's own aspect
 # Which numbers of a picamera2 pixel are red, green, blue: its formats are named backwards.
@@ -31,31 +34,44 @@ _ORDERS = {"BGR888": [0, 1, 2], "RGB888": [2, 1, 0]}
 _ORDERS.update({"XBGR8888": [0, 1, 2], "XRGB8888": [2, 1, 0]})
 
 
-def live(model, folder, camera):
+def live(model, folder, camera, state=None):
     """Yield what arrives in `folder` and what `camera` sees, of which one is None, for ever."""
     if folder and camera:
         raise infer.ModelError("--watch and --camera cannot both be waited for; take one")
     if folder:
-        for path in arrivals(folder):
+        for path in arrivals(folder, state=state):
             yield from infer._beside("console").items(model, path)
     else:
         yield from frames(model, camera)
 
 
-def arrivals(folder, wait=time.sleep):
+def arrivals(folder, wait=time.sleep, state=None):
     """Yield the path of each picture or array file that is put into `folder`, for ever.
 
     What lies there at the start is left alone.  A file counts as put there once it has not changed
     for half a second, be it written in place or renamed; one that changes later, such as a
-    `latest.jpg`, comes again.  Hidden files are not looked at.
+    `latest.jpg`, comes again.  Hidden files are not looked at.  A folder that goes away, as that of
+    a stick does, is waited for.
 
     Args:
       wait: Called with the seconds until the next look.
+      state: File that notes what was done, see `Notes`; what came since the last note is then
+        yielded, too.
     """
-    done, young = _listing(folder), {}
+    done, young, gone = _listing(folder), {}, False
+    notes = Notes(state) if state else None
+    if notes:
+        done = notes.begin(done)
     while True:
         began = time.monotonic()
-        found = _listing(folder)
+        try:
+            found, gone = _listing(folder), False
+        except infer.ModelError as error:
+            if not gone:
+                print(f"infer.py: {error}; waits for it", file=sys.stderr)
+            gone = True
+            wait(1)
+            continue
         took_s = time.monotonic() - began
         done = {name: state for name, state in done.items() if name in found}
         new = {name: state for name, state in found.items() if done.get(name) != state}
@@ -67,9 +83,68 @@ def arrivals(folder, wait=time.sleep):
         for name in sorted(new, key=lambda name: (new[name], name)):
             if began - young[name][1] >= _SETTLED_S:
                 done[name], _ = young.pop(name)
-                yield os.path.join(folder, name)
+                try:
+                    yield os.path.join(folder, name)
+                finally:  # also where this was the last that was asked for
+                    if notes:
+                        notes.add(name, done[name])
         # A folder of many files takes long to look through: do so a twentieth of the time.
         wait(max(_POLL_S, 20 * took_s))
+
+
+class Notes:
+    """A file that says what of a folder was answered, so that a restart goes on after it.
+
+    A line a file, written when that is answered: a restart leaves nothing out.  The disk is not
+    waited for, so after a power cut the last few may be answered once more.
+    """
+
+    def __init__(self, path):
+        self._path = path
+
+    def begin(self, found):
+        """Return what of `found`, {name: state}, was answered; all of it if nothing is noted yet.
+
+        What is no longer there is forgotten, so that the file does not grow for ever.
+        """
+        done = dict(found)
+        if os.path.exists(self._path):
+            noted = self._read()
+            done = {name: state for name, state in found.items() if noted.get(name) == state}
+        with self._writing():
+            partial = self._path + ".new"
+            with open(partial, "w") as stream:
+                stream.writelines(map(self._line, done.items()))
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(partial, self._path)
+        return done
+
+    def add(self, name, state):
+        """Note that the file of this name was answered as it was then."""
+        with self._writing(), open(self._path, "a") as stream:
+            stream.write(self._line((name, state)))
+
+    def _read(self):
+        noted = {}
+        with self._writing(), open(self._path, errors="replace") as stream:
+            for line in stream:
+                # A line that a power cut has spoilt notes nothing: its file is answered again.
+                with contextlib.suppress(ValueError, TypeError):
+                    name, state = json.loads(line)
+                    noted[name] = tuple(state)
+        return noted
+
+    def _line(self, item):
+        return json.dumps(item) + "\n"
+
+    @contextlib.contextmanager
+    def _writing(self):
+        try:
+            yield
+        except OSError as error:
+            said = f"{self._path}: cannot be kept: {infer._line(error)}; name another --state"
+            raise infer.ModelError(said) from error
 
 
 def _listing(folder):
@@ -191,16 +266,24 @@ def _opencv(number):
 
 def stdin(model):
     """Yield what stdin brings: a picture or a .npy itself, or the paths of inputs, a line each."""
-    if re.match(_BINARY, sys.stdin.buffer.peek(16), re.DOTALL):
+    if not sys.stdin:
+        yield "-", infer.ImageError("-: stdin is closed; name files, or send paths to it")
+        return
+    start = sys.stdin.buffer.peek(16)
+    if re.match(_BINARY, start, re.DOTALL):
         yield from piped(model, sys.stdin.buffer)
+        return
+    if re.match(_FOREIGN, start, re.DOTALL):
+        yield "-", infer.ImageError("-: wants a path a line, a picture or a .npy; got another file")
         return
     lines = (line.rstrip("\r\n") for line in iter(sys.stdin.readline, ""))
     for line in lines:
         if "\0" in line:  # of find -print0, or another file than a picture or a .npy
             yield "-", infer.ImageError("-: wants a path a line, a picture or a .npy")
         elif line not in ("", "-"):
-            for path in infer.paths([line]):
-                yield from infer._beside("console").items(model, path)
+            console = infer._beside("console")
+            for path in infer.paths([line], console.suffixes(model)):
+                yield from console.items(model, path)
 
 
 def piped(model, stream):
@@ -251,7 +334,7 @@ def _unpacked(model, stream, path):
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
         names = _names_in(model, path, dtype, shape)
         if fortran and len(shape) > 1:
-            raise ValueError("got the order of Fortran; save np.ascontiguousarray of it")
+            stream = _turned(stream, shape, dtype)
         size_bytes = int(np.prod(model.shape)) * dtype.itemsize
         for name in names:
             content = stream.read(size_bytes)
@@ -262,6 +345,18 @@ def _unpacked(model, stream, path):
             yield name, lambda x=x: x
     except infer._DAMAGED as error:
         yield path, _unfit(model, path, error)
+
+
+def _turned(stream, shape, dtype):
+    """Return a stream of a stack in Fortran's order, whose items lie apart, one after another."""
+    size_bytes = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if size_bytes > _TURNED_BYTES:
+        raise ValueError("got the order of Fortran; save np.ascontiguousarray of it")
+    content = stream.read(size_bytes)
+    stack = np.frombuffer(content.ljust(size_bytes, b"\0"), dtype).reshape(shape, order="F")
+    if len(content) < size_bytes:
+        raise ValueError("got a part of one; copy it again")
+    return io.BytesIO(stack.tobytes())
 
 
 def _names_in(model, path, dtype, shape):

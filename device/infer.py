@@ -4,9 +4,9 @@
     python3 infer.py model.tflite cat.jpg photos/      # a line a picture
     python3 infer.py model.tflite --selftest           # does it answer as on the workstation?
 
-This file and the model are enough for that; console.py and the others beside it do the rest.  Runs
-on Python 3.7 and later with numpy, a TFLite runtime, and Pillow to read pictures.  Exit status: 0
-done or SIGTERM, 1 self-test failed, 2 a line says what to do.
+This file and the model are enough; console.py and the others beside it do the rest.  Runs on Python
+3.7 and later with numpy, a TFLite runtime, and Pillow 8 for pictures.  Exit status: 0 done, or
+SIGTERM once it answers, 1 self-test failed, 2 a line says what to do.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Classifier:
         flatbuffer = self._read(path)
         self.runtime, interpreter = load_runtime()
         self.threads, self.delegate = _threads(threads, self.runtime), "cpu"
-        options = {"model_content": flatbuffer, "num_threads": self.threads}  # not the file anew
+        # The very bytes whose size and SHA-256 were right: the file may be another by now.
+        options = {"model_content": flatbuffer, "num_threads": self.threads}
         if delegate != "cpu" and (delegate != "auto" or _EDGETPU in flatbuffer):
             loaded = _beside("edgetpu", "--delegate edgetpu").load(delegate, flatbuffer, path)
             self.delegate, options["experimental_delegates"] = loaded
@@ -91,8 +92,7 @@ class Classifier:
             said = f"{path}: its card is another model's: this one's tensors are {found}"
             raise ModelError(f"{said}; put its own in with: {_ATTACH.format(path)}")
         self._input, self._output = tensors
-        scale, zero = self._output["quantization"]
-        # A scale of 0 is a float output's.
+        scale, zero = self._output["quantization"]  # a scale of 0 is a float output's
         self._scale, self._zero = (np.array(x, np.float32) for x in (scale or 1, zero))
         self._convert = self._look_up() if self.dtype == np.uint8 else self._normalise
         self.load_ms = 1e3 * (time.perf_counter() - start)
@@ -164,10 +164,9 @@ class Classifier:
             self.shape, self.dtype = tuple(entry["shape"]), np.dtype(_KINDS[entry["kind"]])
             scaling = np.float32([entry["mean"], entry["std"]])
             self._mean, self._std = scaling.reshape(2, self.shape[-1])
-        except FileNotFoundError as error:
-            raise ModelError(f"{path}: there is no such file; look at the path") from error
         except _DAMAGED as error:
-            raise ModelError(f"{path}: cannot be read: {_line(error)}; copy it again") from error
+            fix = "copy it again" if os.path.isfile(path) else "look at the path"
+            raise ModelError(f"{path}: cannot be read: {_line(error)}; {fix}") from error
         return flatbuffer
 
     def _normalise(self, x):
@@ -230,6 +229,8 @@ def read_image(source, shape, resize="bilinear", fit="stretch"):
             fitted = {"stretch": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}[fit]
             return np.array(fitted(image, (width, height), method), np.uint8).reshape(shape)
     except (*_DAMAGED, Image.DecompressionBombError) as error:
+        if "argument 'formats'" in str(error):  # the same for every picture
+            raise ModelError("this Pillow is too old; pip install 'pillow>=8'") from error
         name = source if isinstance(source, (str, os.PathLike)) else getattr(source, "name", "it")
         raise ImageError(f"{name}: cannot be read as a picture: {_line(error)}") from error
 
@@ -259,7 +260,7 @@ def load_runtime():
     names = [os.environ["TFEDGE_RUNTIME"]] if os.environ.get("TFEDGE_RUNTIME") else RUNTIMES
     if names[0] not in RUNTIMES:
         raise ModelError(f"TFEDGE_RUNTIME: must be one of {', '.join(RUNTIMES)}, got {names[0]}")
-    problem = f"no TFLite runtime found; install one: pip install {names[0]}"
+    problem = f"no TFLite runtime found: pip install {names[0]}, or what --doctor says"
     for name in names:
         module = name.replace("-", "_")
         present = importlib.util.find_spec(module)
@@ -278,7 +279,6 @@ def load_runtime():
 
 def main(argv=None):
     """Answer the command line; return the exit status."""
-    argv = sys.argv[1:] if argv is None else argv
     try:
         whole = os.path.exists(os.path.join(_HERE, "console.py"))
         return _beside("console").run(argv) if whole else _alone(argv)
@@ -291,7 +291,7 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where Python's last flush goes to
         if isinstance(error, BrokenPipeError):
             return 141
-        print(f"infer.py: {_line(error)}", file=sys.stderr)
+        print(f"infer.py: {error.filename or '-'}: {_line(error)}", file=sys.stderr)
         return 2
 
 
@@ -323,15 +323,15 @@ def _alone(argv):
     return status
 
 
-def paths(names):
-    """Yield the files that are meant, those of a folder or pattern in order."""
+def paths(names, suffixes=_SUFFIXES):
+    """Yield the files that are meant, those of a folder (of these kinds) or pattern in order."""
     for name in names:
         found = [] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
         if "**" in name:  # it found what is in the folders, too
             found = [path for path in found if not os.path.isdir(path)]
         for path in found or [name]:
             inside = [os.path.join(top, file) for top, _, files in os.walk(path) for file in files]
-            yield from sorted(file for file in inside if file.lower().endswith(_SUFFIXES)) or [path]
+            yield from sorted(file for file in inside if file.lower().endswith(suffixes)) or [path]
 
 
 def _beside(name, wanted=""):
@@ -375,7 +375,7 @@ def _flat(image, mode):
         grey = np.nan_to_num(grey).clip(0, 255) if image.mode == "F" else grey.clip(0, 65535) >> 8
         image = Image.fromarray(grey.astype(np.uint8))
     elif image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")  # of a large one no copy
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image if image.mode == mode else image.convert(mode)
 

@@ -159,5 +159,5 @@ def _feed(args, takes, wait):
     feeds = infer._beside("feeds", "--serve")
     if args.camera:
         yield from feeds.frames(takes, args.camera)
-    for path in feeds.arrivals(args.watch, wait):
+    for path in feeds.arrivals(args.watch, wait, args.state):
         yield from infer._beside("console").items(takes, path)

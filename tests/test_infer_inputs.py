@@ -144,6 +144,47 @@ def test_a_folder_without_pictures_is_said(answer, model, tmp_path):
     assert f"{tmp_path}/empty: holds no pictures; name arrays one by one" in err
 
 
+def test_a_folder_of_arrays_is_read_by_a_model_of_arrays(answer, tmp_path):
+    folder = tmp_path / "windows"
+    folder.mkdir()
+    np.save(folder / "b.npy", np.ones((5, 2), np.float32))
+    np.savez(folder / "a.npz", x=np.ones((2, 5, 2), np.float32))
+    np.save(folder / "odd.npy", np.ones((7, 2), np.float32))
+    (folder / "notes.txt").write_text("no array")
+    status, out, err = answer(write(tmp_path, (5, 2)), folder)
+    assert status == 2
+    names = [line.split("\t")[0] for line in out.splitlines()]
+    assert names == [f"{folder}/a.npz[0]", f"{folder}/a.npz[1]", f"{folder}/b.npy"]
+    assert err.startswith(f"infer.py: {folder}/odd.npy: must be a .npy of float32 (5, 2)")
+
+
+def test_a_folder_without_arrays_is_told_so(answer, tmp_path, photos):
+    status, _, err = answer(write(tmp_path, (5, 2)), photos)
+    assert status == 2
+    assert f"{photos}: holds no arrays; this model takes .npy and .npz" in err
+
+
+def test_in_a_file_every_input_has_its_line(answer, tmp_path, model, photos):
+    (photos / "b.jpg").write_bytes(b"no picture")
+    for form, gap in (("text", "\t\t"), ("csv", ",,")):
+        file = tmp_path / form
+        done = ("--threshold", 1, "--format", form, "--output", file)
+        assert answer(model, photos / "a.jpg", photos / "b.jpg", *done)[0] == 2
+        lines = file.read_text().splitlines()
+        assert lines[-2:] == [f"{photos}/a.jpg{gap}", f"{photos}/b.jpg{gap}"]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_zipped_stack_may_have_either_order(answer, tmp_path, order):
+    x = np.random.default_rng(0).normal(size=(3, 5, 2)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=np.asarray(x, order=order))
+    np.save(tmp_path / "y.npy", x)
+    model = write(tmp_path, (5, 2))
+    _, zipped, _ = answer(model, tmp_path / "x.npz")
+    _, plain, _ = answer(model, tmp_path / "y.npy")
+    assert zipped.replace("x.npz", "y.npy") == plain
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -153,7 +194,14 @@ def test_a_folder_without_pictures_is_said(answer, model, tmp_path):
         (["a.jpg", "--threads", "-1"], "N must be 1 or more"),
         (["--bench", "ten"], "invalid int value: 'ten'"),
         (["--bench", "0"], "N must be 1 or more"),
-        (["--serve", "--watch", ".", "--selftest"], "--serve tests the model itself"),
+        (["--serve", "--watch", ".", "--selftest"], "--selftest and --serve are each a run"),
+        (["--selftest", "--bench", "3"], "--selftest and --bench are each a run of its own"),
+        (["--doctor", "--selftest"], "--selftest and --doctor are each a run of its own"),
+        (["a.jpg", "--selftest"], "--selftest takes no inputs; leave out a.jpg"),
+        (["--watch", "w", "--selftest"], "--selftest takes no inputs; leave out w"),
+        (["a.jpg", "b.jpg", "--bench", "3"], "--bench takes one picture or .npy, or none; leave"),
+        (["--watch", "w", "--bench", "3"], "--bench takes one picture or .npy, or none; leave"),
+        (["a.jpg", "--state", "s"], "--state is of --watch DIR"),
         (["a.jpg", "--format", "xml"], "invalid choice: 'xml'"),
     ],
 )

@@ -120,4 +120,11 @@ def test_a_file_that_is_no_model_of_ours_is_one_line_and_2(answer, tmp_path, con
 def test_a_missing_model_is_one_line_and_2(answer, tmp_path):
     status, out, err = answer(tmp_path / "no.tflite", "a.jpg")
     assert (status, out) == (2, "")
-    assert err == f"infer.py: {tmp_path}/no.tflite: there is no such file; look at the path"
+    said = "cannot be read: No such file or directory; look at the path"
+    assert err == f"infer.py: {tmp_path}/no.tflite: {said}"
+
+
+def test_a_folder_for_a_model_is_told_so(answer, tmp_path):
+    status, _, err = answer(tmp_path, "a.jpg")
+    assert status == 2
+    assert err == f"infer.py: {tmp_path}: cannot be read: Is a directory; look at the path"

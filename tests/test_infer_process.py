@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from tiny_board import SCRIPT, messages, pixels, running, script, write
 
@@ -50,7 +51,42 @@ def test_a_full_disk_is_one_line_and_2(model, photos):
         command = [sys.executable, SCRIPT, model, photos]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "infer.py: No space left on device"
+    assert done.stderr.splitlines()[-1] == "infer.py: stdout: No space left on device"
+
+
+def test_a_full_disk_behind_a_file_names_the_file(model, photos):
+    done = script(model, photos, "--output", "/dev/full")
+    assert done.returncode == 2
+    assert messages(done.stderr) == ["infer.py: /dev/full: No space left on device"]
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 a zip", b"\x1c\0\0\0TFL3 a model"])
+def test_another_file_on_stdin_is_one_line(model, content):
+    with running(model, "-", text=False) as process:
+        _, err = process.communicate(content)
+    assert process.returncode == 2
+    said = "infer.py: -: wants a path a line, a picture or a .npy; got another file"
+    assert messages(err.decode()) == [said]
+
+
+def test_a_closed_stdin_is_one_line(model):
+    command = ["sh", "-c", '"$@" <&-', "sh", sys.executable, SCRIPT, model, "-"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert messages(done.stderr)[-1].startswith("infer.py: -: stdin is closed; name files")
+
+
+def test_an_old_pillow_is_told_of_once(tmp_path, photos):
+    model = write(tmp_path)
+    (tmp_path / "sitecustomize.py").write_text(
+        "from PIL import Image\nopened = Image.open\n"
+        "def open_(source, mode='r'):\n    return opened(source)\n"
+        "open_.__name__ = open_.__qualname__ = 'open'\nImage.open = open_\n"
+    )
+    done = script(model, photos, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 2
+    said = "infer.py: this Pillow is too old; pip install 'pillow>=8'"
+    assert messages(done.stderr) == [said]
 
 
 def test_ctrl_c_ends_it_without_a_traceback(model, photos):

@@ -183,6 +183,52 @@ def test_a_bad_picture_is_reported_and_the_next_one_answered(service):
 
 
 @pytest.mark.slow
+def test_what_came_while_it_was_down_is_answered_at_the_next_start(service, tmp_path):
+    state = tmp_path / "answered"
+    service.end()
+    picture(service.photos, "long_there.png")
+    service.start("--state", state)
+    service.hear("READY=1")
+    picture(service.photos, "first.png")
+    service.answers(1)
+    assert service.end() == 0
+    picture(service.photos, "meanwhile.png")
+    service.start("--state", state)
+    answers = service.answers(2)
+    assert [Path(answer["input"]).name for answer in answers] == ["first.png", "meanwhile.png"]
+    assert service.end(signal.SIGKILL) == -signal.SIGKILL
+    with state.open("a") as stream:  # as a power cut may leave it
+        stream.write('["cut.png", [17')
+    service.start("--state", state)
+    picture(service.photos, "last.png")
+    assert [Path(answer["input"]).name for answer in service.answers(3)][2:] == ["last.png"]
+    assert service.end() == 0
+    noted = {json.loads(line)[0] for line in state.read_text().splitlines()}
+    assert noted == {"long_there.png", "first.png", "meanwhile.png", "last.png"}
+
+
+@pytest.mark.slow
+def test_a_folder_that_goes_away_is_waited_for(service):
+    picture(service.photos, "a.png")
+    service.answers(1)
+    service.photos.rename(service.photos.with_name("gone"))
+    assert "cannot be watched" in service.says("waits for it")
+    service.photos.mkdir()
+    picture(service.photos, "b.png")
+    assert Path(service.answers(2)[1]["input"]).name == "b.png"
+    assert service.errors.read_text().count("waits for it") == 1
+    assert service.end() == 0
+
+
+@pytest.mark.slow
+def test_notes_that_cannot_be_kept_are_one_line_at_the_start(prepare):
+    service = prepare()
+    service.start("--state", "/proc/none/answered")
+    assert service.process.wait(PATIENCE_S) == 2
+    assert "/proc/none/answered: cannot be kept: " in service.says("name another --state")
+
+
+@pytest.mark.slow
 def test_the_watchdog_is_fed_while_nothing_comes(prepare):
     service = prepare(WATCHDOG_USEC="200000")
     service.start()
