@@ -31,6 +31,16 @@ class Teaching:
         choices=("same", "float32", "bfloat16"),
     )
 
+    views: int = setting(
+        8,
+        "so many epochs of augmented inputs come back in turn, each time in another order, with the"
+        " teacher's answers kept: it runs in the first ones alone, which 8 make a small part of a"
+        " long training while few networks learn so many views by heart; 0 shows new ones in every"
+        " epoch, and runs the teacher for them",
+        low=0,
+        high=10_000,
+    )
+
     def check(self, where: str) -> None:
         """Refuse settings of a teaching without a teacher: nothing would come of them."""
         for field in dataclasses.fields(self):
