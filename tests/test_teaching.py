@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 from small_data import stripes
+from small_jobs import folders, trained
 
-from tfedge.plan.job import MODEL, Job
+from tfedge.plan.job import MODEL
 from tfedge.plan.stages.compressing import Prune, Qat
-from tfedge.progress import Silent
 from tfedge.training.course import Course
 from tfedge.training.teaching import Teaching
 
@@ -19,45 +19,7 @@ COURSE = Course(epochs=2, batch=64, rate=1e-2, keep="last")
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
-    """The folders of a small network and of a wider one, both untrained."""
-    from models.small import stack
-    from tfedge.networks.backend import keras, seed_everything
-    from tfedge.networks.saving import save_model
-
-    folders = {"of": (4, 8), "teacher": (6, 8)}
-    for name, widths in folders.items():
-        keras.backend.clear_session()
-        seed_everything(len(name))
-        folders[name] = tmp_path_factory.mktemp(name)
-        save_model(stack((8, 8, 1), 4, widths=widths), folders[name] / MODEL)
-    return folders
-
-
-def job(networks, out, lessons=None):
-    out.mkdir()
-    data = stripes(train=128, tune=64)
-    return Job(
-        name="x",
-        out=out,
-        scratch=out / "scratch",
-        inputs=networks,
-        data=data,
-        augment=("flip",),
-        seed=3,
-        code=(),
-        progress=Silent(),
-        made_by={},
-        pipeline_mean=data.mean,
-        pipeline_std=data.std,
-        lessons=lessons,
-    )
-
-
-def trained(stage, networks, out, lessons=None):
-    from tfedge.networks.saving import load_model
-
-    figures = stage.run(job(networks, out, lessons))
-    return load_model(out / MODEL).get_weights(), figures
+    return folders(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.mark.parametrize("kind", [Prune, Qat])
