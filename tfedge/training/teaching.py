@@ -15,6 +15,10 @@ class Teaching:
     """Whose answers a network is trained to give beside the labels, and how much they count.
 
     Attributes are the settings that a user writes; `tfedge stages` prints their help.
+
+    On 5,391 images of CIFAR-10, a ResNet-8 of width 16 taught for 24 epochs got 71.0 % of 5,000
+    test images right with new views in every epoch, 71.2 % with 8, 70.3 % with 4 and 69.5 % with 2
+    (95 % intervals of 1.3 points): 8 cost no accuracy there, and fewer may.
     """
 
     teacher: Network = setting("", "stage whose network teaches")
