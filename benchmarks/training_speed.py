@@ -38,7 +38,7 @@ def main():
     seed_everything(0)
     with tempfile.TemporaryDirectory() as cache:
         data = sources.read(table, "[data]", Path()).open(Path(cache), Silent())
-        data = _first(data, args.images)
+        data = first_inputs(data, args.images)
         seconds = {"tfedge": [], "plain": []}
         ours, plain = _Ours(data), _Plain(data)
         for number in range(args.rounds + 1):
@@ -91,7 +91,9 @@ class _Plain:
         )
 
 
-def _first(data, count):
+def first_inputs(data, count):
+    """Return the data with so many inputs to train on, and a tenth of them to tune."""
+
     def cut(split, n):
         order = np.sort(np.random.default_rng(0).permutation(len(split.classes))[:n])
         return Split(split.inputs[order], split.classes[order])

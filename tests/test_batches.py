@@ -31,8 +31,8 @@ def test_arrays_of_floats_are_shown_as_well(b, augment):
     x, y = rng.normal(5, 3, (20, 12, 3)).astype(np.float32), np.arange(20) % 2
     split = Split(x, y)
     data = Data(split, split, split, ("a", "b"), "array", (5.0, 4.0, 3.0), (1.0, 2.0, 3.0))
-    options = {"batch": 20, "seed": 1, "first_epoch": 0, "epochs": 1}
-    ((inputs, targets),) = b.training_batches(data, augment, **options).as_numpy_iterator()
+    made = b.training_batches(data, augment, b.Order(20, 20, 1), first_epoch=0, epochs=1)
+    ((inputs, targets),) = made.as_numpy_iterator()
     assert inputs.dtype == targets.dtype == np.float32
     mean = data.normalise(x).mean(axis=0)
     if not augment:
@@ -48,6 +48,38 @@ def test_the_largest_seed_works_and_a_users_function_gets_int32(b):
         return images
 
     data = stripes(train=20)
-    options = {"batch": 20, "seed": 2**31 - 1, "first_epoch": 0, "epochs": 1}
-    assert len(list(b.training_batches(data, (watch, "crop"), **options))) == 1
+    order = b.Order(20, 20, 2**31 - 1)
+    made = b.training_batches(data, (watch, "crop"), order, first_epoch=0, epochs=1)
+    assert len(list(made)) == 1
     assert kinds == [("int32", (2,))] * 2  # once to try it, once for the graph
+
+
+def test_with_views_an_epoch_shows_the_batches_of_the_one_that_came_so_many_before(b):
+    order, fresh = b.Order(1000, 10, 3, views=4), b.Order(1000, 10, 3)
+    assert order.steps == 100
+
+    def epoch(order, number):
+        return [order.number(step) for step in range(100 * number, 100 * (number + 1))]
+
+    for number in range(4):
+        assert epoch(order, number) == epoch(fresh, number)
+    for number in range(4, 12):
+        assert sorted(epoch(order, number)) == epoch(fresh, number % 4)
+    orders = {tuple(np.mod(epoch(order, number), 100)) for number in range(3, 12)}
+    assert len(orders) == 9
+    assert np.array_equal(
+        np.sort(np.concatenate([order.rows(n) for n in range(300, 400)])), range(1000)
+    )
+
+
+def test_a_batch_that_comes_back_is_changed_as_the_first_time(b):
+    data = stripes(train=50)
+    order = b.Order(50, 16, 3, views=2)
+    augment = ("flip", "crop", "colour", "cutout", "mixup")
+    made = b.training_batches(data, augment, order, first_epoch=0, epochs=3, numbered=True)
+    shown = [(int(number), x, y) for (x, number), y in made.as_numpy_iterator()]
+    first = {number: (x, y) for number, x, y in shown[:8]}
+    assert sorted(number for number, _, _ in shown[8:]) == [0, 1, 2, 3]
+    for number, x, y in shown[8:]:
+        assert np.array_equal(x, first[number][0])
+        assert np.array_equal(y, first[number][1])

@@ -144,7 +144,7 @@ def test_batchnorm_moves_as_in_plain_training(d, keras, batch):
 def test_a_projection_is_learned_and_not_kept_in_the_student(d, keras, batch, tmp_path):
     teacher, student = network(keras, 6), network(keras, 4)
     parameters = student.count_params()
-    channels = d.match_features(student, teacher, {"middle": "middle"}, "[student] hints")
+    channels = d.match_features(student, teacher, {"middle": "middle"})
     assert channels == {"middle": 6}
     distiller = d.Distiller(
         student,
@@ -200,7 +200,7 @@ def test_hints_draw_the_students_features_to_the_teachers(d, keras, batch):
 )
 def test_a_pair_that_does_not_fit_is_named(d, keras, pairs, message):
     with pytest.raises(UserError) as caught:
-        d.match_features(network(keras, 4), network(keras, 6), pairs, "[student] hints")
+        d.match_features(network(keras, 4), network(keras, 6), pairs)
     assert message in str(caught.value)
 
 

@@ -192,10 +192,12 @@ def test_tune_figures_count_right_answers(f, keras, data):
 
 
 def batches(f, data, **options):
-    from tfedge.training.batches import training_batches
+    from tfedge.training.batches import Order, training_batches
 
-    chosen = {"batch": 100, "seed": 3, "first_epoch": 0, "epochs": 2} | options
-    return list(training_batches(data, chosen.pop("augment", ()), **chosen).as_numpy_iterator())
+    chosen = {"first_epoch": 0, "epochs": 2} | options
+    order = Order(len(data.train.classes), 100, chosen.pop("seed", 3))
+    made = training_batches(data, chosen.pop("augment", ()), order, **chosen)
+    return list(made.as_numpy_iterator())
 
 
 def test_an_epoch_shows_every_example_once_in_another_order_each_time(f, data):

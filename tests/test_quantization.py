@@ -117,6 +117,28 @@ def test_activations_start_with_the_ranges_that_the_float_network_shows(q):
     assert high == pytest.approx(seen.max(), rel=1e-5)
 
 
+def test_before_any_training_the_network_answers_as_the_float_one_and_the_file_as_it(q, c):
+    model = network(q)
+    aware = q.quantization_aware(model, inputs(), (0.0, 1.0))
+    x = (np.round(inputs(200) * 255) / 255).astype(np.float32)
+    found, step = answers(c.to_int8(aware, inputs(), (0.0, 1.0)), x)
+    emulated, real = aware(x, training=False).numpy(), model(x, training=False).numpy()
+    assert np.abs(found - emulated).max() <= 2 * step
+    assert np.abs(emulated - real).max() < 0.05 * np.ptp(real)
+
+
+def test_kernels_are_measured_with_the_weights_that_there_are(q):
+    aware = trained(q, network(q))
+    kernel = next(w for w in aware.weights if w.name == "second/kernel:0")
+    kernel.assign(3 * kernel)
+    q.measure_kernels(aware)
+    ends = {w.name: w.numpy() for w in aware.weights if "quant_second/kernel_m" in w.name}
+    largest = np.abs(kernel.numpy()).max(axis=(0, 1, 2))
+    assert len(ends) == 2
+    for name, end in ends.items():
+        assert end == pytest.approx(largest if "max" in name else -largest, rel=1e-6)
+
+
 def test_what_tfmot_cannot_train_is_named_and_is_int8_in_the_file_all_the_same(q, c):
     layers = q.keras.layers
 
@@ -224,9 +246,12 @@ def test_after_training_on_stripes_file_and_network_agree(q, c, tmp_path):
     assert q.left_alone(model) == {}
     aware = q.quantization_aware(model, samples, data.limits())
     course = Course(epochs=1, batch=32, rate=1e-4)
-    fit(aware, course, Session("t", data, (), 0, tmp_path / "aware", Silent()))
+    session = Session("t", data, (), 0, tmp_path / "aware", Silent())
+    (row,) = fit(aware, course, session, callbacks=[q.kernel_ranges(aware)])
 
     flatbuffer = c.to_int8(aware, samples, data.limits())
+    on_tune = answers(flatbuffer, data.normalise(data.tune.inputs))[0].argmax(-1)
+    assert np.mean(on_tune == data.tune.classes) == pytest.approx(row["val_accuracy"], abs=0.011)
     found = answers(flatbuffer, data.normalise(data.test.inputs))[0].argmax(-1)
     assert np.mean(found == logits_of(aware, data, data.test).argmax(-1)) >= 0.99
     assert np.mean(found == data.test.classes) > 0.9

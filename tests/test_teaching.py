@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 from small_data import stripes
+from small_jobs import folders, trained
 
-from tfedge.plan.job import MODEL, Job
+from tfedge.plan.job import MODEL
 from tfedge.plan.stages.compressing import Prune, Qat
-from tfedge.progress import Silent
 from tfedge.training.course import Course
 from tfedge.training.teaching import Teaching
 
@@ -19,43 +19,7 @@ COURSE = Course(epochs=2, batch=64, rate=1e-2, keep="last")
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
-    """The folders of a small network and of a wider one, both untrained."""
-    from models.small import stack
-    from tfedge.networks.backend import seed_everything
-    from tfedge.networks.saving import save_model
-
-    folders = {"of": (4, 8), "teacher": (6, 8)}
-    for name, widths in folders.items():
-        seed_everything(len(name))
-        folders[name] = tmp_path_factory.mktemp(name)
-        save_model(stack((8, 8, 1), 4, widths=widths), folders[name] / MODEL)
-    return folders
-
-
-def job(networks, out):
-    out.mkdir()
-    data = stripes(train=128, tune=64)
-    return Job(
-        name="x",
-        out=out,
-        scratch=out / "scratch",
-        inputs=networks,
-        data=data,
-        augment=("flip",),
-        seed=3,
-        code=(),
-        progress=Silent(),
-        made_by={},
-        pipeline_mean=data.mean,
-        pipeline_std=data.std,
-    )
-
-
-def trained(stage, networks, out):
-    from tfedge.networks.saving import load_model
-
-    figures = stage.run(job(networks, out))
-    return load_model(out / MODEL).get_weights(), figures
+    return folders(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.mark.parametrize("kind", [Prune, Qat])
@@ -88,3 +52,42 @@ def test_a_network_that_was_its_own_teacher_answers_more_as_before(networks, tmp
 
     own = change("own", Teaching(teacher="of", alpha=0.0))
     assert own < change("alone", Teaching()) / 2
+
+
+def test_stages_of_one_teacher_share_its_answers(networks, tmp_path):
+    """Marked ones: what the second stage learns shows that it read them and did not ask again."""
+    teaching = Teaching(teacher="teacher", alpha=0.0)
+    lessons = tmp_path / "lessons"
+
+    def run(name):
+        stage = Qat(of="of", course=COURSE, teaching=teaching)
+        return trained(stage, networks, tmp_path / name, lessons)[0]
+
+    stage = Prune(of="of", course=COURSE, teaching=teaching)
+    trained(stage, networks, tmp_path / "sparse", lessons)
+    one = run("one")
+    files = sorted(lessons.rglob("*.npy"))
+    assert [file.name for file in files] == ["view-0000.npy", "view-0001.npy"]
+    for file in files:
+        kept = np.load(file)
+        assert (kept[:, -1] == 1).all()
+        kept[:, :-1] *= -1
+        np.save(file, kept)
+    two = run("two")
+    assert sorted(lessons.rglob("*.npy")) == files
+    assert not all(np.allclose(a, b, atol=1e-3) for a, b in zip(one, two, strict=True))
+
+
+def test_hints_say_that_the_teacher_ran_in_every_epoch(networks, tmp_path):
+    from tfedge.plan.refs import Ref
+    from tfedge.plan.settings import Options
+    from tfedge.plan.stages.making import Distill
+
+    model = Ref.parse("models/small.py:stack", tmp_path, "model")
+    options = Options({"widths": (4, 8)})
+    course = dataclasses.replace(COURSE, epochs=1)
+    teaching = Teaching(teacher="teacher")
+    for hints, notes in ({"re_lu": "re_lu"}, 1), ({}, 0):
+        stage = Distill(model, options, teaching=teaching, hints=hints, course=course)
+        _, figures = trained(stage, networks, tmp_path / f"hints{notes}")
+        assert len(figures["notes"]) == notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MODEL = "model.h5"
 TFLITE = "model.tflite"
+LESSONS = "lessons"
 COMPILED = "model_edgetpu.tflite"
 """Of a `convert` for a Coral; named as Google's compiler does."""
 
@@ -42,6 +44,7 @@ class Job:
       made_by: What a card says of its origin: versions, pipeline, stage, key.
       pipeline_mean: Of the [data] table's normalisation, which all networks of builders take.
       pipeline_std: As `pipeline_mean`.
+      lessons: Folder for what teachers answer to the data; in `scratch` unless stages share one.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Job:
     made_by: Mapping[str, str]
     pipeline_mean: tuple[float, ...]
     pipeline_std: tuple[float, ...]
+    lessons: Path | None = None
 
     def load(self, setting: str) -> Any:
         """Return the Keras model that the stage named by `setting` has saved.
@@ -150,7 +154,19 @@ class Job:
             return model
         if teaching.teacher_precision == "same":
             teaching = replace(teaching, teacher_precision=precision)
-        return taught(model, self.load("teacher"), teaching, hints or Hints(), f"[{self.name}]")
+        lessons = self._lessons(teaching.teacher_precision)
+        return taught(model, self.load("teacher"), teaching, hints or Hints(), lessons)
+
+    def _lessons(self, precision: str) -> Path:
+        """Return the folder for what the teacher, computing in `precision`, answers to this data.
+
+        One that its name alone tells apart, so that all stages which it teaches share it.
+        """
+        with (self.inputs["teacher"] / MODEL).open("rb") as stream:
+            network = hashlib.file_digest(stream, "sha256").hexdigest()
+        fed = (self.about("teacher"), self.data.mean, self.data.std)
+        key = hashlib.sha256(repr((network, precision, fed)).encode()).hexdigest()
+        return (self.lessons or self.scratch / LESSONS) / key[:16]
 
     def network_figures(self, model: Any) -> dict[str, Any]:
         """Measure a Keras model's size, as the float32 .tflite that it would make."""

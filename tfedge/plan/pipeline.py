@@ -21,7 +21,7 @@ from tfedge.declarations import setting
 from tfedge.errors import UserError, did_you_mean
 from tfedge.plan import settings, sources, store
 from tfedge.plan.about import About
-from tfedge.plan.job import COMPILED, MODEL, TFLITE, Job, Stage
+from tfedge.plan.job import COMPILED, LESSONS, MODEL, TFLITE, Job, Stage
 from tfedge.plan.refs import Ref, blaming
 from tfedge.plan.stages import STAGES
 from tfedge.progress import Progress, quietly
@@ -215,6 +215,7 @@ def _run(
             },
             pipeline_mean=data.mean,
             pipeline_std=data.std,
+            lessons=step.folder.parent / LESSONS / store.key_of(step.recipe["data"])[:16],
         )
         ours = type(step.stage) in STAGES.values()
         where = f"{pipeline.file.name} [{step.name}]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,56 +17,94 @@ from tfedge.training.augmentation import NAMED, mixup
 EVALUATION_BATCH = 256
 
 
+@dataclass(frozen=True)
+class Order:
+    """Which batch each step of a training shows, and which inputs are in it.
+
+    Both depend on `seed` and the step's number alone: not on what ran before it in the process.  So
+    a training that goes on in its third epoch sees what it would have seen anyway.
+
+    A batch's number decides its inputs and how they are changed.  Without `views` every step has a
+    batch of its own.  With K views, epoch number e shows those of epoch e mod K again, in another
+    order.  A batch comes back whole, and not each input by itself, because mixup and a user's
+    function change a batch as a whole.
+
+    Attributes:
+      count: Inputs of the training split.
+      batch: Inputs a step; the last batch of an epoch has what is left.
+      views: Epochs after which batches come back; 0 for never.
+    """
+
+    count: int
+    batch: int
+    seed: int
+    views: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch, the one with the smaller batch too."""
+        return -(-self.count // self.batch)
+
+    def number(self, step: int) -> int:
+        """Return the number of the batch that a step shows."""
+        epoch, place = divmod(step, self.steps)
+        if not self.views or epoch < self.views:
+            return step
+        order = _shuffled(self.steps, self.seed, epoch, self.views)
+        return epoch % self.views * self.steps + int(order[place])
+
+    def rows(self, number: int) -> np.ndarray:
+        """Return which inputs a batch has, int64, ascending as a file is read fastest."""
+        epoch, place = divmod(number, self.steps)
+        order = _shuffled(self.count, self.seed, epoch)
+        return np.sort(order[place * self.batch : (place + 1) * self.batch])
+
+
 def training_batches(
     data: Data,
     augment: Sequence[str | Callable[..., Any]],
+    order: Order,
     *,
-    batch: int,
-    seed: int,
     first_epoch: int,
     epochs: int,
+    numbered: bool = False,
 ) -> tf.data.Dataset:
     """Shuffle, augment and normalise the training split, for all epochs that are left.
-
-    What step number n holds depends on `seed` and n alone: not on what ran before it in the
-    process.  So a training that goes on in its third epoch sees what it would have seen anyway.
 
     Args:
       augment: In this order: names of `NAMED`, "mixup", or functions of a batch of inputs, float32
         [batch, ...] (pixels from 0 to 255), and a seed, int32 [2].
-      batch: Inputs a step; the last step of an epoch has what is left.
+      order: Its `seed` decides the augmentation, too.
+      numbered: Whether to tell each batch's number, int64, beside its inputs.
 
     Returns:
       Of float32 [batch, ...] normalised inputs and float32 [batch, classes] targets.
     """
     _try(augment, data)
-    steps = steps_per_epoch(data, batch)
-    order = lru_cache(maxsize=2)(
-        lambda epoch: np.random.default_rng((seed, epoch)).permutation(len(data.train.classes))
-    )
 
-    def rows(step: np.int64) -> tuple[np.ndarray, np.ndarray]:
-        epoch, place = divmod(int(step), steps)
-        chosen = np.sort(order(epoch)[place * batch : (place + 1) * batch])
-        return data.train.inputs[chosen], data.train.classes[chosen]
+    def shown(step: np.int64) -> tuple[np.ndarray, np.ndarray, np.int64]:
+        number = order.number(int(step))
+        rows = order.rows(number)
+        return data.train.inputs[rows], data.train.classes[rows], np.int64(number)
 
-    def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        kind = tf.as_dtype(data.train.inputs.dtype)
-        inputs, classes = tf.numpy_function(rows, [step], (kind, tf.int64), stateful=False)
+    def load(step: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        kinds = (tf.as_dtype(data.train.inputs.dtype), tf.int64, tf.int64)
+        inputs, classes, batch = tf.numpy_function(shown, [step], kinds, stateful=False)
         inputs = tf.ensure_shape(inputs, (None, *data.shape))
-        classes = tf.ensure_shape(classes, (None,))
+        classes, batch = tf.ensure_shape(classes, (None,)), tf.ensure_shape(batch, ())
         inputs, targets = tf.cast(inputs, tf.float32), tf.one_hot(classes, len(data.labels))
         for number, change in enumerate(augment):
-            place = tf.stack([seed * 1009 + number * 17, tf.cast(step, tf.int32)])
+            place = tf.stack([order.seed * 1009 + number * 17, tf.cast(batch, tf.int32)])
             if change == "mixup":
                 inputs, targets = mixup(inputs, targets, place)
             else:
                 function = NAMED[change] if isinstance(change, str) else change
                 inputs = tf.ensure_shape(function(inputs, place), (None, *data.shape))
-        return _normalise(data, inputs), targets
+        inputs = _normalise(data, inputs)
+        return ((inputs, batch), targets) if numbered else (inputs, targets)
 
-    numbers = tf.data.Dataset.range(first_epoch * steps, epochs * steps)
-    return numbers.map(load, num_parallel_calls=2, deterministic=True).prefetch(4)
+    steps = tf.data.Dataset.range(first_epoch * order.steps, epochs * order.steps)
+    return steps.map(load, num_parallel_calls=2, deterministic=True).prefetch(4)
 
 
 def evaluation_batches(data: Data, split: Split) -> tf.data.Dataset:
@@ -106,7 +145,12 @@ def _try(augment: Sequence[str | Callable[..., Any]], data: Data) -> None:
 
 def steps_per_epoch(data: Data, batch: int) -> int:
     """Count the steps of an epoch, the last and smaller one too."""
-    return -(-len(data.train.classes) // batch)
+    return Order(len(data.train.classes), batch, seed=0).steps
+
+
+@lru_cache(maxsize=4)  # two epochs may be under way at once
+def _shuffled(count: int, *seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(count)
 
 
 def _normalise(data: Data, inputs: tf.Tensor) -> tf.Tensor:

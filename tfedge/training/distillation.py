@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -11,10 +12,8 @@ import tensorflow as tf
 from tfedge.errors import UserError, did_you_mean
 from tfedge.networks.backend import keras
 from tfedge.networks.precision import in_precision
+from tfedge.training.lessons import Lessons, Teach
 from tfedge.training.teaching import Teaching
-
-Teach = Callable[[tf.Tensor], Sequence[tf.Tensor]]
-"""Maps inputs to the teacher's logits, then its features, one tensor a pair."""
 
 
 def soft_loss(teacher: tf.Tensor, student: tf.Tensor, temperature: float) -> tf.Tensor:
@@ -72,7 +71,13 @@ class Distiller(keras.Model):
         how many channels the teacher has there.  Where the student has others, a 1x1 convolution
         is learned between them (Romero's regressor) that is no part of the student.
       hint_weight: Of the mean `hint_loss`, added to the two others.
+
+    Attributes:
+      lessons: Where set, keeps the teacher's logits; it then takes batches with their number, and
+        no hints.  None has the teacher run at every step.
     """
+
+    lessons: Lessons | None = None
 
     def __init__(
         self,
@@ -104,7 +109,11 @@ class Distiller(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        taught, *wanted = self.teach(x)
+        if self.lessons is None:
+            taught, *wanted = self.teach(x)
+        else:
+            x, number = x
+            taught, wanted = self.lessons.answer(self.teach, x, number), []
         with tf.GradientTape() as tape:
             logits, *features = tf.nest.flatten(self._student(x, training=True))
             # Not `compute_loss`, which adds what regularisers ask for: that is no part of `alpha`.
@@ -138,19 +147,19 @@ class Hints:
 
 
 def taught(
-    student: keras.Model, teacher: keras.Model, teaching: Teaching, hints: Hints, where: str
+    student: keras.Model, teacher: keras.Model, teaching: Teaching, hints: Hints, lessons: Path
 ) -> Distiller:
     """Return what `fit` trains instead of `student`, so that `teacher` teaches it.
 
     Args:
       student: As it trains, with tfmot's wrappers if it is pruned or trained in 8 bits.
       teacher: In float32; `teaching` says what it computes in.
-      where: Names the stage in messages.
+      lessons: Folder for what the teacher answers to this data; see `Lessons`.
     """
-    channels = match_features(student, teacher, hints.pairs, f"{where} hints")
+    channels = match_features(student, teacher, hints.pairs)
     if teaching.teacher_precision != "float32":
         teacher = in_precision(teacher, teaching.teacher_precision)
-    return Distiller(
+    distiller = Distiller(
         student,
         teacher_of(teacher, list(hints.pairs.values())),
         temperature=teaching.temperature,
@@ -158,6 +167,9 @@ def taught(
         hints=channels,
         hint_weight=hints.weight,
     )
+    if teaching.views and not channels:
+        distiller.lessons = Lessons(lessons, teaching.views)
+    return distiller
 
 
 def teacher_of(model: keras.Model, layers: Sequence[str]) -> Teach:
@@ -178,7 +190,7 @@ def teacher_of(model: keras.Model, layers: Sequence[str]) -> Teach:
 
 
 def match_features(
-    student: keras.Model, teacher: keras.Model, pairs: Mapping[str, str], where: str
+    student: keras.Model, teacher: keras.Model, pairs: Mapping[str, str]
 ) -> dict[str, int]:
     """Check that each pair's features are of one height and width; return the teacher's channels.
 
@@ -192,7 +204,7 @@ def match_features(
         )
         if small[1:-1] != large[1:-1]:
             problem = f"{mine!r} gives {tuple(small[1:])}, {theirs!r} gives {tuple(large[1:])}"
-            raise UserError(where, problem, "pair layers of the same height and width")
+            raise UserError("hints", problem, "pair layers of the same height and width")
         channels[mine] = int(large[-1])
     return channels
 

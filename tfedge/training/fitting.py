@@ -16,8 +16,9 @@ from tfedge.errors import UserError, did_you_mean
 from tfedge.figures import accuracy_figures
 from tfedge.networks.backend import keras, reseed
 from tfedge.progress import Advance, Progress
-from tfedge.training.batches import evaluation_batches, steps_per_epoch, training_batches
+from tfedge.training.batches import Order, evaluation_batches, steps_per_epoch, training_batches
 from tfedge.training.course import Course
+from tfedge.training.distillation import Distiller
 from tfedge.training.keeper import Keeper
 
 
@@ -65,14 +66,7 @@ def fit(
     if first:
         session.progress.say(f"{session.label:12} goes on after epoch {first}")
     if first < course.epochs and not keeper.spent:
-        batches = training_batches(
-            data,
-            session.augment,
-            batch=course.batch,
-            seed=session.seed,
-            first_epoch=first,
-            epochs=course.epochs,
-        )
+        batches = _batches(model, course, session, first)
         meter = _Meter(session, course, first)
         with session.progress.bar(session.label, (course.epochs - first) * steps) as meter.advance:
             model.fit(
@@ -101,6 +95,23 @@ def tune_figures(model: keras.Model, data: Data) -> dict[str, Any]:
     """Measure accuracy on the tune split."""
     right = logits_of(model, data, data.tune).argmax(axis=-1) == data.tune.classes
     return accuracy_figures(int(right.sum()), len(right), "tune")
+
+
+def _batches(model: keras.Model, course: Course, session: Session, first: int) -> tf.data.Dataset:
+    """Return what is left to train on; for a teacher whose answers are kept, with its numbers."""
+    count = len(session.data.train.classes)
+    lessons = model.lessons if isinstance(model, Distiller) else None
+    order = Order(count, course.batch, session.seed, lessons.views if lessons else 0)
+    if lessons:
+        lessons.open(order, len(session.data.labels), course.epochs)
+    return training_batches(
+        session.data,
+        session.augment,
+        order,
+        first_epoch=first,
+        epochs=course.epochs,
+        numbered=lessons is not None,
+    )
 
 
 def _reseeding(seed: int) -> keras.callbacks.Callback:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -110,12 +111,18 @@ class Prune:
 class Qat:
     """Train on with 8-bit weights and activations, so that int8 costs little accuracy."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     makes: ClassVar[str] = "8-bit network"
 
     of: Plain = required("stage whose network is trained on; its zeros are kept")
     leave: tuple[str, ...] = setting((), "layers, by name, that are not trained in 8 bits")
     calibrate: int = setting(200, "tune inputs that set the first ranges", low=1, high=100_000)
+    batchnorm: str = setting(
+        "hold",
+        "its statistics while training: hold those there are, or learn on; with keep = best they"
+        " are estimated anew in the end, if that helps on tune",
+        choices=("hold", "learn"),
+    )
     teaching: Teaching = field(default=Teaching())
     course: Course = field(default=Course(epochs=5, rate=1e-4))
 
@@ -123,11 +130,14 @@ class Qat:
         from tfedge.data.sampling import calibration
         from tfedge.networks.preparation.recurrence import refuse_never_int8
         from tfedge.tflite.conversion import check_becomes_int8
+        from tfedge.training.batchnorm import held_statistics
+        from tfedge.training.choosing import LAST, UNTRAINED, end_with_the_best
         from tfedge.training.fitting import fit, tune_figures
         from tfedge.training.pruning import sparsity_of
         from tfedge.training.quantization import (
             by_output,
             float_twin,
+            kernel_ranges,
             left_alone,
             quantization_aware,
         )
@@ -138,16 +148,21 @@ class Qat:
         samples = calibration(job.data, self.calibrate)
         aware = quantization_aware(network, samples, job.data.limits(), self.leave)
         check_becomes_int8(aware, samples, job.data.limits(), f"[{job.name}]")
-        history = fit(job.taught(aware, self.teaching), self.course, session)
+        start = aware.get_weights()
+        with held_statistics(aware) if self.batchnorm == "hold" else nullcontext():
+            taught = job.taught(aware, self.teaching)
+            history = fit(taught, self.course, session, callbacks=[kernel_ranges(aware)])
+        kept = LAST if self.course.keep == "last" else end_with_the_best(aware, start, session)
         job.save(aware)
         learned = float_twin(aware, network)
         left, partly = left_alone(network, self.leave), by_output(network, self.leave)
+        notes = ["no epoch did better on tune than the network before it"] * (kept == UNTRAINED)
         return (
             tune_figures(aware, job.data)
             | job.network_figures(learned)
             | {"sparsity": sparsity_of(learned), "left_in_float": left, "by_output": partly}
-            | {"epochs": len(history), "history": history}
-            | {"notes": [*_left(left), *_partly(partly, network)]}
+            | {"epochs": len(history), "history": history, "kept": kept}
+            | {"notes": [*_left(left), *_partly(partly, network), *notes]}
         )
 
 

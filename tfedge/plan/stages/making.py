@@ -24,6 +24,8 @@ PRECISION = setting(
     choices=("float32", "bfloat16"),
 )
 
+LIVE = "hints are the teacher's features, which are not kept: it ran in every epoch, without views"
+
 
 @dataclass(frozen=True)
 class Train:
@@ -141,7 +143,7 @@ class Import:
 class Distill:
     """Train a small network to answer as a trained one does."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     makes: ClassVar[str] = "network"
 
     model: Ref = required("function (input shape, classes) that builds the student", given=2)
@@ -167,4 +169,5 @@ class Distill:
         student.set_weights(twin.get_weights())
         job.save(student)
         figures = tune_figures(student, job.data) | job.network_figures(student)
-        return figures | {"epochs": len(history), "history": history}
+        notes = [LIVE] if self.hints and self.teaching.views else []
+        return figures | {"epochs": len(history), "history": history, "notes": notes}
