@@ -131,8 +131,9 @@ def _v3(shape, classes, blocks, last, width, stride, minimal, dropout):  # noqa:
             squeeze=0.25 if squeeze and not minimal else 0.0,
         )
     x = convolution(x, scaled(x.shape[-1], 6), activation=swish)
-    x = layers.Dense(scaled(last, max(width, 1.0)))(layers.GlobalAveragePooling2D()(x))
-    x = layers.ReLU()(x) if minimal else HardSwish()(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    x = layers.Dense(scaled(last, max(width, 1.0)), activation="relu" if minimal else None)(x)
+    x = x if minimal else HardSwish()(x)
     if dropout:
         x = layers.Dropout(dropout)(x)
     return keras.Model(images, layers.Dense(classes)(x))

@@ -168,6 +168,26 @@ def test_a_network_trains_in_8_bits_and_becomes_a_file_that_every_target_runs(re
         assert beside_xnnpack(blob) == {}
 
 
+@pytest.mark.parametrize("minimal", [False, True])
+def test_mobilenet_v3_keeps_pruned_zeros_while_it_trains_in_8_bits(minimal):
+    """Its layers with a bias are the only ones in models/ that an activation follows."""
+    from tfedge.training.quantization import float_twin, quantization_aware
+
+    model = network("mobilenet.py:mobilenet_v3_small", (32, 32, 3), 4, width=0.1, minimal=minimal)
+    pruned = [layer for layer in model.layers if type(layer).__name__ in ("Conv2D", "Dense")]
+    for layer in pruned:
+        kernel, *rest = layer.get_weights()
+        layer.set_weights([np.where(np.abs(kernel) < np.median(np.abs(kernel)), 0, kernel), *rest])
+    x = np.random.default_rng(0).uniform(size=(16, 32, 32, 3)).astype(np.float32)
+    aware = quantization_aware(model, x, (0.0, 1.0))
+    aware.compile("sgd", "mse", run_eagerly=True)
+    aware.fit(x, np.ones((16, 4)), batch_size=8, verbose=0)
+    learned = float_twin(aware, model)
+    for layer in pruned:
+        before, after = layer.get_weights()[0], learned.get_layer(layer.name).get_weights()[0]
+        assert np.array_equal(before == 0, after == 0), layer.name
+
+
 def test_every_quarter_of_shufflenets_channels_is_convolved_within_three_units():
     """The quarters that a stage ends with are among the last three units' six."""
     model = network("shufflenet_v2.py:shufflenet_v2", (32, 32, 3), 4, width=0.25)

@@ -149,7 +149,8 @@ def squeeze_excite(x: tf.Tensor, width: int) -> tf.Tensor:
       width: Channels between its two convolutions.
     """
     weight = layers.GlobalAveragePooling2D(keepdims=True)(x)
-    weight = layers.ReLU()(layers.Conv2D(width, 1)(weight))
+    # Inside the layer: a ReLU layer behind a bias makes training in 8 bits forget pruned zeros.
+    weight = layers.Conv2D(width, 1, activation="relu")(weight)
     weight = HardSigmoid()(layers.Conv2D(x.shape[-1], 1)(weight))
     return layers.Multiply()([x, weight])
 
