@@ -254,16 +254,25 @@ def real_cases():
     return known
 
 
+def test_without_a_target_it_says_how_to_find_one(tmp_path, capsys):
+    assert main(["check", str(tmp_path / "m.tflite")]) == 2
+    assert "--target: is missing\n  name a board" in capsys.readouterr().err
+
+
 def test_a_file_that_lost_its_card_or_was_changed_is_told_before_it_is_copied(tmp_path, capsys):
     flatbuffer = tiny_model()
     file = tmp_path / "m.tflite"
     file.write_bytes(flatbuffer)
     assert main(["check", str(file), "--target", "pi5"]) == 0
-    assert f"{file}: has no card, and infer.py refuses it\n  put one in" in capsys.readouterr().err
+    said = capsys.readouterr().out.splitlines()[-2:]
+    assert said[0].endswith(", but infer.py refuses it: it has no card")
+    assert said[1] == f"  do: tfedge attach {file} --from ORIGINAL.tflite"
+    assert main(["check", str(file), "--target", "pi5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["card"] is False
     whole = bytearray(with_card(flatbuffer, card_for(flatbuffer)))
     file.write_bytes(whole)
     assert main(["check", str(file), "--target", "pi5"]) == 0
-    assert capsys.readouterr().err == ""
+    assert "no card" not in capsys.readouterr().out
     whole[flatbuffer.index(b"flat")] ^= 1
     file.write_bytes(whole)
     assert main(["check", str(file), "--target", "pi5"]) == 2

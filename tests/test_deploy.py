@@ -301,7 +301,7 @@ def test_a_board_without_python_is_named(there, board, model):
 
 
 def test_a_board_with_an_old_python_is_named(there, board, model):
-    there.program("python3", '#!/bin/sh\ncase "$*" in *version_info*) exit 1 ;; esac\n')
+    there.program("python3", '#!/bin/sh\ncase "$*" in *version_info*) exit 1 ;; esac\necho 42\n')
     with pytest.raises(UserError, match=r"its python3 is older than 3\.7"):
         put(model(), board)
 
@@ -332,8 +332,44 @@ def test_another_python_is_taken_if_named(there, board, model):
     there.program("python9", '#!/bin/sh\nexec python3 "$@"\n')
     there.program("python3.6", "#!/bin/sh\nexit 1\n")
     assert put(model(), board, python="python9")[0]
-    with pytest.raises(UserError, match=r"there is no python3\.6 there"):
+    with pytest.raises(UserError, match=r"its python3\.6 is no Python that runs\n  name another"):
         put(model(), board, python="python3.6")
+    with pytest.raises(UserError, match=r"there is no python8 there\n  name another one with --py"):
+        put(model(), board, python="python8")
+    assert len(versions(board)) == 1
+
+
+def test_a_python_below_home_is_taken_by_its_tilde(there, board, model):
+    script = 'mkdir -p ~/py && ln -s "$(command -v python3)" ~/py/python'
+    assert board.run(script).status == 0
+    assert put(model(), board, python="~/py/python")[0]
+
+
+def test_a_folder_called_current_is_noticed_before_anything_is_copied(board, model):
+    own = Path(board.folder, "current")
+    assert board.run('mkdir -p "$1" && echo mine >"$1/notes.txt"', str(own)).status == 0
+    with pytest.raises(
+        UserError, match="current or previous is no link of tfedge's\n  move it away"
+    ):
+        put(model(), board)
+    assert (own / "notes.txt").read_text() == "mine\n"
+    assert versions(board) == []
+
+
+def test_a_folder_that_systemd_would_misread_is_refused_before_the_switch(board, model, device):
+    odd = replace(board, folder=f"{board.folder}/my photos")
+    with pytest.raises(UserError, match="systemd would read"):
+        put(model(), odd, service=True)
+    assert not Path(odd.folder, "current").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"no model at all"])
+def test_what_is_no_model_is_told_so(board, tmp_path, content):
+    file = tmp_path / "notes.txt"
+    if content:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=r"give the \.tflite that tfedge build made"):
+        put(file, replace(board, port=1))
 
 
 def test_a_port_where_nobody_listens_refuses(board, model):
@@ -467,7 +503,8 @@ def test_a_service_is_installed_with_the_boards_paths_and_user(there, board, mod
     python = there.folder / "tools" / "python3"
     assert (
         f"ExecStart={python} {current}/infer.py {current}/model.tflite --serve --watch "
-        "/var/lib/tfedge/photos --json --output /var/lib/tfedge/answers.jsonl"
+        "/var/lib/tfedge/photos --state /var/lib/tfedge/answered"
+        " --json --output /var/lib/tfedge/answers.jsonl"
     ) in lines
     assert f"User={there.user}" in lines
     assert [line for line in asked(there) if "restart" in line] == [

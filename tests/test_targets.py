@@ -25,7 +25,10 @@ def test_a_runtime_may_be_written_as_pip_writes_it(written):
 
 @pytest.mark.parametrize(
     ("written", "meant"), [("pi6", "pi5"), ("tflite-runtime 2.41", "tflite-runtime-2.14"),
-                           ("pi4_32bits", "pi4-32bit"), ("litert-2.3", "ai-edge-litert-2.3")]
+                           ("pi4_32bits", "pi4-32bit"), ("litert-2.3", "ai-edge-litert-2.3"),
+                           ("tflite-runtime 2.15", "tflite-runtime-2.14"),
+                           ("tflite-runtime-2.4", "tflite-runtime-2.5"),
+                           ("ai-edge-litert-3", "ai-edge-litert-2.0")]
 )  # fmt: skip
 def test_a_wrong_name_is_answered_with_the_nearest(written, meant):
     with pytest.raises(UserError, match="there is no target") as caught:

@@ -30,10 +30,12 @@ TEST_S, BENCH_S = 600.0, 3600.0
 """How long a board may take; a first start from a slow card is minutes."""
 
 _AS_JSON = ("--format", "json")
-_NO_FOLDER, _NO_PYTHON, _OLD_PYTHON, _NO_ROOM, _NO_PREVIOUS = range(3, 8)
+_NO_FOLDER, _NO_PYTHON, _OLD_PYTHON, _NO_ROOM, _NO_PREVIOUS, _FOREIGN, _BROKEN_PYTHON = range(3, 10)
+_LOCK_S = 60
 
 # In the folder, $python being what the user asked for, or nothing.
 _PYTHON = f"""
+case $python in "~/"*) python=$HOME/${{python#"~/"}} ;; esac
 [ -n "$python" ] || [ ! -x venv/bin/python3 ] || python=venv/bin/python3
 python=$(command -v "${{python:-python3}}") || exit {_NO_PYTHON}
 case $python in /*) ;; *) python=$(pwd)/$python ;; esac
@@ -42,8 +44,9 @@ case $python in /*) ;; *) python=$(pwd)/$python ;; esac
 # Arguments: the folder, the version's name, the kB it needs, a Python or nothing.
 _PREPARE = f"""
 mkdir -p "$1/versions" && cd "$1" && [ -w . ] && [ -w versions ] || exit {_NO_FOLDER}
+for name in current previous; do [ ! -e $name ] || [ -L $name ] || exit {_FOREIGN}; done
 python=$4{_PYTHON}
-"$python" -c 'pass' </dev/null || exit {_NO_PYTHON}
+[ "$("$python" -c 'print(6 * 7)' </dev/null)" = 42 ] || exit {_BROKEN_PYTHON}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 7))' </dev/null || exit {_OLD_PYTHON}
 free=$(df -Pk . | awk 'NR == 2 {{ print $4 }}')
 echo "tfedge:free=$free"
@@ -63,14 +66,14 @@ exec "$python" infer.py "$@" </dev/null
 """
 
 # From here on a broken connection must not stop it half way, nor another deploy come between.
-_LINK = """
+_LINK = f"""
 trap '' HUP PIPE
 set -e
 cd "$1"
 exec 9>.lock
-flock 9
+flock -w {_LOCK_S} 9 || {{ echo "another deploy has held it for {_LOCK_S} s" >&2; exit 1; }}
 python=$2
-link() { ln -s "$1" ".$2.$$"; mv -Tf ".$2.$$" "$2"; }
+link() {{ ln -s "$1" ".$2.$$"; mv -Tf ".$2.$$" "$2"; }}
 old=$(readlink current || true)
 """
 
@@ -174,6 +177,8 @@ def deploy(
         staged.append(Path(shutil.copy(model, Path(folder) / MODEL)))
         name = _name(staged)
         board, python, old = _prepared(board, wishes, name, sum(f.stat().st_size for f in staged))
+        if wishes.service:
+            service.refuse_odd(board.folder, python)
         with _unchanged(old):
             new = f"{board.folder}/versions/.new-{name}"
             board.copy(staged, new)
@@ -236,10 +241,14 @@ def bench(board: Board, python: str, runs: int) -> dict[str, Any]:
 
 
 def _content(model: Path) -> bytes:
+    fix = "give the .tflite that tfedge build made"
     try:
-        return model.read_bytes()
+        content = model.read_bytes()
     except OSError as error:
-        raise UserError(model, error.strerror or str(error)) from None
+        raise UserError(model, error.strerror or str(error), fix) from None
+    if content[4:8] != b"TFL3":
+        raise UserError(model, "is no .tflite file", fix)
+    return content
 
 
 def _name(files: list[Path]) -> str:
@@ -260,7 +269,17 @@ def _prepared(board: Board, wishes: Wishes, name: str, size: int) -> tuple[Board
             f"cannot write to {board.folder}: {answer.last}",
             "take a folder of your own, such as one below the home folder",
         ),
-        _NO_PYTHON: (f"there is no {python} there", "install it: sudo apt install python3"),
+        _NO_PYTHON: (
+            f"there is no {python} there",
+            "name another one with --python"
+            if wishes.python
+            else "install it: sudo apt install python3",
+        ),
+        _BROKEN_PYTHON: (f"its {python} is no Python that runs", "name another one with --python"),
+        _FOREIGN: (
+            f"in {board.folder}, current or previous is no link of tfedge's",
+            "move it away, or take another folder",
+        ),
         _OLD_PYTHON: (f"its {python} is older than 3.7", "name another one with --python"),
         _NO_ROOM: (
             f"no room: {int(told.get('free') or 0):,} kB free, {needed:,} needed",

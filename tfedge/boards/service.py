@@ -60,8 +60,9 @@ _WALLS = re.compile(
 # Arguments: the folder, reload or restart.  Only a service of this folder is touched.
 _RELOAD = f"""{_AS_ROOT}
 command -v systemctl >/dev/null || exit 0
-ours() {{ "$@" is-active --quiet {NAME} && "$@" cat {NAME} | grep -qF "$folder/current/"; }} \
-2>/dev/null
+ours() {{
+  "$@" is-active --quiet {NAME} && "$@" cat {NAME} | grep -qF " $folder/current/infer.py "
+}} 2>/dev/null
 folder=$1
 if ours systemctl; then
   root systemctl "$2" {NAME} && echo tfedge:done=$2 || exit {_NO_RIGHT}
@@ -136,7 +137,7 @@ def unit(text: str, folder: str, python: str, *, user: str) -> str:
         to the unit's own account.  Empty makes a user's own service, in which the walls of a
         system's cannot be put up, and which reads and writes below the folder.
     """
-    _refuse_odd(folder, python)
+    refuse_odd(folder, python)
     lines = []
     for line in re.sub(r"\\\n\s*", "", text).splitlines():
         key, sign, value = line.partition("=")
@@ -155,7 +156,8 @@ def unit(text: str, folder: str, python: str, *, user: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _refuse_odd(*paths: str) -> None:
+def refuse_odd(*paths: str) -> None:
+    """Refuse paths that systemd would not read as they stand."""
     for path in paths:
         if re.search(r"[\s%\"'\\]", path):
             fix = "take a folder and a Python without blanks, quotes and %"

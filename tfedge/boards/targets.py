@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tfedge.boards.runtimes import RUNTIMES, among
@@ -144,5 +144,21 @@ def target(name: str, where: object = "--target") -> Target:
     plain = re.sub(r"[ =_]+", "-", name.strip().lower())
     plain = re.sub(r"^((?:tflite-runtime|ai-edge-litert)-\d+\.\w+)\..*$", r"\1", plain)
     if plain not in TARGETS:
-        raise UserError(where, f"there is no target {name!r}", did_you_mean(plain, TARGETS))
+        fix = f"{did_you_mean(plain, _near(plain))}; `tfedge check --targets` says what each is"
+        raise UserError(where, f"there is no target {name!r}", fix)
     return TARGETS[plain]
+
+
+def _near(name: str) -> Iterable[str]:
+    """Return the target of the version nearest to that in a runtime's name, else all targets."""
+    package, _, version = name.rpartition("-")
+    kin = [one for one in TARGETS if re.fullmatch(rf"{re.escape(package)}-[\d.]+", one)]
+    if not kin or not re.fullmatch(r"\d+(\.\d+)?", version):
+        return TARGETS
+    return [min(kin, key=lambda one: _distance(one.rpartition("-")[2], version))]
+
+
+def _distance(one: str, other: str) -> tuple[int, int]:
+    """Return how far two versions are apart, in major and minor numbers."""
+    ours, theirs = ([*map(int, version.split(".")), 0][:2] for version in (one, other))
+    return abs(ours[0] - theirs[0]), abs(ours[1] - theirs[1])

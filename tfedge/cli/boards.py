@@ -31,7 +31,6 @@ _NAMES = textwrap.fill(", ".join(TARGETS), 76, break_on_hyphens=False)
 @click.option(
     "--target",
     "names",
-    required=True,
     multiple=True,
     metavar="NAME",
     help="Board or runtime; may be repeated.",
@@ -55,16 +54,17 @@ def check(model: Path, names: tuple[str, ...], *, as_json: bool) -> int:
     from tfedge.report import verdict
     from tfedge.tflite import card
 
+    if not names:
+        fix = "name a board or a runtime, such as --target pi4; --targets lists them"
+        raise UserError("--target", "is missing", fix)
     content = read(model)
     found = [checking.check(content, model, targets.target(name)) for name in names]
-    if card.find(content, model) is None:  # which also sees whether the file is as it was
-        fix = f"put one in with: tfedge attach {model} --from ORIGINAL.tflite"
-        click.echo(f"{model}: has no card, and infer.py refuses it\n  {fix}", err=True)
+    carded = card.find(content, model) is not None  # which also sees whether it is as it was
     if as_json:
-        printed = [checking.as_json(one) for one in found]
+        printed = [{**checking.as_json(one), "card": carded} for one in found]
         click.echo(json.dumps(printed if len(printed) > 1 else printed[0], indent=1))
     else:
-        click.echo("\n\n".join(verdict.text(one, model) for one in found))
+        click.echo("\n\n".join(verdict.text(one, model, carded=carded) for one in found))
     return 0 if all(one.ok for one in found) else 1
 
 

@@ -16,8 +16,12 @@ _SHOWN = 5
 _WORDS = {"fails": "FAILS", "wrong": "WRONG ANSWERS", "slow": "slow", "note": "note"}
 
 
-def text(of: Verdict, where: object) -> str:
-    """Lay out a verdict: the target, a paragraph a finding, the memory, and the upshot."""
+def text(of: Verdict, where: object, *, carded: bool = True) -> str:
+    """Lay out a verdict: the target, a paragraph a finding, the memory, and the upshot.
+
+    Args:
+      carded: Whether the file has a card, without which `infer.py` refuses it.
+    """
     lines = [f"{where} on {of.target.name}: {of.target.what}"]
     lines += [f"runtime  {listed(of.target.runtimes)}", ""]
     for finding in of.findings:
@@ -31,6 +35,9 @@ def text(of: Verdict, where: object) -> str:
     )
     if of.ok:
         lines.append("verdict  it runs there and answers right, as far as is known")
+        if not carded:
+            lines[-1] += ", but infer.py refuses it: it has no card"
+            lines.append(f"  do: tfedge attach {where} --from ORIGINAL.tflite")
     else:
         words = dict.fromkeys(_WORDS[one.severity].lower() for one in of.serious)
         lines.append(f"verdict  not fit for {of.target.name}: {', '.join(words)}")

@@ -116,7 +116,10 @@ class Evaluate:
         if self.cost:
             from tfedge.boards.counting import check_tools
 
-            check_tools()
+            try:
+                check_tools()
+            except UserError as error:
+                raise error.within(f"{where} cost") from None
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.figures import accuracy_figures
