@@ -157,5 +157,5 @@ def test_a_file_that_is_no_model_is_refused_before_anything_is_fetched(
 def test_an_evaluation_that_cannot_count_says_so_before_anything_runs(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     Evaluate(of="int8").check("p.toml [tested]")
-    with pytest.raises(UserError, match="apt-get: is not on this machine"):
+    with pytest.raises(UserError, match=r"p\.toml \[tested\] cost apt-get: is not on this machine"):
         Evaluate(of="int8", cost=("pi4",)).check("p.toml [tested]")
