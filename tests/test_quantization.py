@@ -101,6 +101,33 @@ def test_zeros_stay_zeros_in_the_file(q, c):
         assert zeros >= (kernel == 0).sum() > 0.55 * kernel.size
 
 
+@pytest.mark.parametrize("relu", ["ReLU", "Activation"])
+@pytest.mark.parametrize("pruned", [False, True])
+def test_weights_before_a_relu_layer_are_trained_in_8_bits_and_keep_zeros(q, c, relu, pruned):
+    layers = q.keras.layers
+    active = layers.ReLU if relu == "ReLU" else lambda: layers.Activation("relu")
+    x = given = q.keras.Input((8, 8, 2))
+    x = active()(layers.Conv2D(8, 3, name="whole")(x))
+    x = active()(layers.DepthwiseConv2D(3, name="depthwise")(x))
+    x = active()(layers.Dense(8, name="hidden")(layers.GlobalAveragePooling2D()(x)))
+    model = q.keras.Model(given, layers.Dense(4, name="answer")(x))
+    for name in ("whole", "hidden") if pruned else ():
+        kernel, bias = model.get_layer(name).get_weights()
+        small = np.abs(kernel) < np.quantile(np.abs(kernel), 0.6)
+        model.get_layer(name).set_weights([np.where(small, 0, kernel), bias])
+    aware = trained(q, model)
+    learned = q.float_twin(aware, model)
+    for name in ("whole", "hidden"):
+        share = np.mean(learned.get_layer(name).get_weights()[0] == 0)
+        assert share == (pytest.approx(0.6, abs=0.02) if pruned else 0)
+    for name in ("whole", "depthwise", "hidden"):
+        wrapper = aware.get_layer(f"quant_{name}")
+        assert any("kernel_max" in weight.name for weight in wrapper.weights), name
+    x = np.round(inputs(100) * 255) / 255
+    found, step = answers(c.to_int8(aware, inputs(), (0.0, 1.0)), x.astype(np.float32))
+    assert np.abs(found - aware(x, training=False).numpy()).max() <= 2 * step
+
+
 def test_batchnormalization_after_a_convolution_leaves_no_operator_of_its_own(q, c):
     for model in (network(q), trained(q, network(q))):
         found = facts(c.to_int8(model, inputs(), (0.0, 1.0)), "x")

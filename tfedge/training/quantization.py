@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from tensorflow_model_optimization.experimental import combine
 from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
     default_8bit_quantize_configs,
     default_8bit_quantize_registry,
@@ -28,6 +27,7 @@ from tfedge.networks.backend import keras, refuse_nested
 from tfedge.networks.layers import Affine, HardSigmoid, HardSwish, Operation
 from tfedge.networks.separable import depthwise_half, split_separable
 from tfedge.training.pruning import zeros
+from tfedge.training.schemes import Scheme
 
 SPARSE = 0.05
 """From this share of exact zeros on, a layer counts as pruned: none of them come by chance."""
@@ -76,14 +76,12 @@ def quantization_aware(
         fix = "convert it without: conversion makes it int8 all the same"
         raise UserError(f"network {model.name!r}", "has no layer left to train in 8 bits", fix)
 
-    scheme: tuple[object, ...] = ()
-    if any(share > SPARSE for share in zeros(model).values()):
-        scheme = (combine.Default8BitPrunePreserveQuantizeScheme(),)
+    scheme = Scheme(sparse=any(share > SPARSE for share in zeros(model).values()))
     marked = keras.models.clone_model(twin, clone_function=partial(_annotated, left=left))
     own = {type(layer).__name__: type(layer) for layer in model.layers}
     own |= {keras.saving.get_registered_name(kind): kind for kind in own.values()}
     with quantization.quantize_scope(own):
-        aware = quantization.quantize_apply(marked, *scheme)
+        aware = quantization.quantize_apply(marked, scheme)
     _fix_input(aware, limits)
     _start_ranges(aware, model, samples)
     measure_kernels(aware)
