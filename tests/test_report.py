@@ -93,6 +93,11 @@ def test_a_row_shows_the_milliseconds_of_the_run_of_all_files_and_none_of_its_ow
     assert line.split()[2:] == ["0.250", "4,096", "1.5"]
 
 
+def test_microseconds_are_told_apart():
+    found = ladder.report_of("p", [FIRST], here={"teacher": {**HERE, "host_ms_p50": 0.004213}})
+    assert "0.0042" in ladder.table(found)
+
+
 def test_a_file_that_this_machine_cannot_run_is_noted_with_the_reason():
     report = ladder.report_of("p", [FIRST, LAST], here={"int8": {"failed": "no such operator"}})
     assert report["stages"][1]["notes"] == [

@@ -32,6 +32,8 @@ ELSEWHERE = ("test", "history", "host_ms_p50")
 GAINS = {**earned.FIGURES, "raw_bytes": "bytes"}
 """The figures of the last line, with their words."""
 
+_MS_ROUNDED = 0.1
+
 LEFT_OUT = ("history", "zeros", "test", "notes", "left_in_float", "epochs", "count")
 
 
@@ -201,7 +203,7 @@ def _cell(name: str, stage: Mapping[str, Any]) -> str:
     if name == "seconds":
         return f"{value:.1f}"
     if name == "host_ms_p50":
-        return f"{value:.3f}"
+        return f"{value:.3f}" if value >= _MS_ROUNDED else f"{value:.2g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
