@@ -20,10 +20,10 @@ from ai_edge_litert.interpreter import Interpreter
 
 from tfedge.boards.cost import costs
 from tfedge.boards.edgetpu import MAPPED, mapping
-from tfedge.boards.memory import arena_bytes
 from tfedge.networks.backend import build, keras, seed_everything
 from tfedge.plan.refs import Ref
 from tfedge.progress import Silent, quietly
+from tfedge.tflite.arena import planned
 from tfedge.tflite.conversion import to_int8
 from tfedge.tflite.facts import facts
 
@@ -110,7 +110,7 @@ def cheap(model, blob):
         "parameters": int(sum(np.prod(weight.shape) for weight in model.trainable_weights)),
         "macs": known.macs,
         "bytes": len(blob),
-        "arena": arena_bytes(subgraph),
+        "arena": planned(subgraph),
         "operators": mapped.total,
         "on_edge_tpu": mapped.mapped,
         "edge_tpu_lacks": next((op.why for op in mapped.operators if op.status != MAPPED), ""),

@@ -1,6 +1,7 @@
 """Whole builds of a small pipeline, from outside."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,26 @@ def test_every_stage_reports_its_figures(report):
         assert {"parameters", "macs", "raw_bytes", "zipped_bytes", "seconds"} <= set(stage)
         assert stage["accuracy_low"] <= stage["accuracy"] <= stage["accuracy_high"]
         assert stage["split"] == ("test" if stage["name"] == "tested" else "tune")
+
+
+def test_every_stages_file_was_timed_and_its_arena_read(report):
+    by_name = {stage["name"]: stage for stage in report["stages"]}
+    assert all(stage["host_ms_p50"] > 0 for stage in by_name.values())
+    # Numbers of one byte in place of four: 8x8 pixels, and the second layer's 4x4 of 16 channels.
+    assert by_name["aware"]["arena_bytes"] == 4 * by_name["int8"]["arena_bytes"]
+    for stage in by_name.values():
+        # TFLite's own convolutions need a matrix of their input's neighbourhoods beside.
+        assert stage["arena_measured_bytes"] > stage["arena_bytes"]
+    assert by_name["tested"]["host_ms_p50"] == by_name["int8"]["host_ms_p50"]
+
+
+def test_what_pruning_did_not_buy_is_said(report):
+    sparse = next(stage for stage in report["stages"] if stage["name"] == "sparse")
+    unchanged, *changed = sparse["earned"].removeprefix("against student: ").split("; ")
+    assert {"raw bytes", "MACs", "arena"} <= set(
+        re.split(", | and ", unchanged[: -len(" unchanged")])
+    )
+    assert any(one.startswith("zipped bytes -") for one in changed)
 
 
 def test_the_small_network_has_learned(report):

@@ -32,7 +32,7 @@ STAGE_MISTAKES = [
     ("sparsity = 0.5", 'teacher = "aware"', "[sparse] teacher: 'aware' is not a stage above this one"),
     ('of = "int8"', 'of = "aware"', "[tested] of: 'aware' makes an 8-bit network, not a .tflite"),
     ('of = "aware"', 'of = "stdent"', "[int8] of: 'stdent' is not a stage above this one\n  did you mean 'student'?"),
-    ('of = "int8"', 'of = "int8"\ncost = ["pi3"]', "[tested] cost: there is no board 'pi3' to count for\n  did you mean"),
+    ('cost = []', 'cost = ["pi3"]', "[tested] cost: there is no board 'pi3' to count for\n  did you mean"),
     ("[tested]", '["a/b"]', "[a/b]: 'a/b' is no name for a folder"),
     ("[tested]", "[", "stripes.toml: "),
     ("[data]", "loose = 1\n[data]", "unknown setting 'loose'\n  every setting stands in a table"),

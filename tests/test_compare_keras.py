@@ -119,7 +119,7 @@ def test_after_equalisation_the_convert_stages_network_is_the_one_to_compare_wit
 
 
 def test_an_evaluate_stage_keeps_the_network_that_was_converted(place, build):
-    more = 'repair = "equalise"\n[tested]\nuse = "evaluate"\nof = "small"\n'
+    more = 'repair = "equalise"\n[tested]\nuse = "evaluate"\nof = "small"\ncost = []\n'
     found = build(place / "hard.h5", more=more)
     kept = [(found[name] / "model.h5").read_bytes() for name in ("small", "tested")]
     assert kept[0] == kept[1]

@@ -34,6 +34,7 @@ TAIL = """
 use = "evaluate"
 of = "small"
 against = "network"
+cost = []
 """
 
 

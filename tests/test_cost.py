@@ -1,19 +1,22 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny_conv import conv_model
 from tiny_model import tiny_model
 
-from tfedge.boards import counted, counting
+from tfedge.boards import counted, counting, emulation
 from tfedge.boards.cost import Cost, Step, summary
 from tfedge.boards.debian import BOOKWORM
 from tfedge.boards.emulation import Userland
 from tfedge.cli import main
 from tfedge.errors import UserError
-from tfedge.plan.stages.converting import Evaluate
+from tfedge.plan.settings import plain
+from tfedge.plan.stages.converting import Evaluate, _counted
+from tfedge.progress import Silent
 from tfedge.report.cost import table
 from tfedge.tflite.parts import part
 
@@ -152,6 +155,65 @@ def test_a_file_that_is_no_model_is_refused_before_anything_is_fetched(
     assert main(["cost", str(tmp_path / "x.tflite")]) == 2
     assert "x.tflite: not a .tflite file" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.fixture
+def at_hand(monkeypatch):
+    """Counting needs nothing, and counts the boards' places in their list."""
+    monkeypatch.setattr(counting, "missing", lambda: "")
+
+    def costs(content, boards, where, progress):
+        return [Cost(board, 100 + number) for number, board in enumerate(boards)]
+
+    monkeypatch.setattr("tfedge.boards.cost.costs", costs)
+
+
+JOB = SimpleNamespace(name="tested", progress=Silent())
+
+
+def test_both_boards_are_counted_where_nothing_need_be_fetched(at_hand):
+    assert _counted(b"", None, JOB) == {"arm_pi4": 100, "arm_pi5": 101}
+
+
+def test_an_explicit_list_is_counted_and_an_empty_one_counts_nothing(at_hand):
+    assert _counted(b"", ("pi5",), JOB) == {"arm_pi5": 100}
+    assert _counted(b"", (), JOB) == {}
+
+
+def test_where_something_is_missing_nothing_is_fetched_and_a_note_says_how_to_get_it(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("TFEDGE_CACHE", str(tmp_path / "cache"))
+    (note,) = _counted(tiny_model(), None, JOB)["notes"]
+    assert note.startswith("no Arm instructions were counted: ")
+    assert 'write cost = ["pi4", "pi5"]' in note
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_count_that_fails_unasked_is_a_note_and_asked_for_an_error(at_hand, monkeypatch):
+    def costs(*_):
+        raise UserError("the emulated pi4", "the model does not run", "do this")
+
+    monkeypatch.setattr("tfedge.boards.cost.costs", costs)
+    (note,) = _counted(b"", None, JOB)["notes"]
+    assert "the emulated pi4: the model does not run" in note
+    with pytest.raises(UserError, match="does not run"):
+        _counted(b"", ("pi4",), JOB)
+
+
+def test_what_counting_lacks_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(emulation, "at_hand", lambda: True)
+    assert counting.missing() == ""
+    monkeypatch.setattr(emulation, "at_hand", lambda: False)
+    assert counting.missing() == "the emulated Pi is not on this machine yet"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "there is none" in counting.missing()
+
+
+def test_whether_a_machine_can_count_is_no_part_of_the_recipe(monkeypatch):
+    monkeypatch.setattr(counting, "missing", lambda: pytest.fail("asked for the recipe"))
+    assert plain(Evaluate(of="int8"))["cost"] is None
+    assert plain(Evaluate(of="int8", cost=()))["cost"] == []
 
 
 def test_an_evaluation_that_cannot_count_says_so_before_anything_runs(monkeypatch, tmp_path):

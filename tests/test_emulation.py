@@ -1,15 +1,17 @@
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tfedge.boards import debian, pi, wheels
-from tfedge.boards.cache import cached
+from tfedge.boards import debian, emulation, pi, wheels
+from tfedge.boards.cache import cached, holds
 from tfedge.boards.debian import BOOKWORM
 from tfedge.boards.emulation import Userland
 from tfedge.errors import UserError
+from tfedge.progress import Silent
 
 
 @pytest.fixture
@@ -53,6 +55,33 @@ def test_what_is_cached_is_made_once_and_found_again(cache):
 def test_whatever_decides_makes_another_folder(cache):
     folders = {cached("thing", {"a": a}, fill) for a in (1, 2, "2")}
     assert len(folders) == 3
+
+
+def test_to_ask_what_is_kept_makes_nothing(cache):
+    assert not holds("thing", {"a": 1})
+    assert not cache.exists()
+    cached("thing", {"a": 1}, fill)
+    assert holds("thing", {"a": 1})
+    assert not holds("thing", {"a": 2})
+
+
+def test_a_userland_is_at_hand_once_all_that_it_fetches_is_kept(cache, tools, monkeypatch):
+    tools("dpkg", "echo amd64")
+    fetched = []
+
+    def unpack(suite, architecture, packages, folder):
+        fetched.append(architecture)
+
+    monkeypatch.setattr(debian, "unpack", unpack)
+    monkeypatch.setattr(wheels, "fetch", lambda *_: fetched.append("wheels"))
+    monkeypatch.setattr(emulation, "_proved", lambda made: made)
+    assert not emulation.at_hand()
+    assert not cache.exists()
+    emulation.userland(Silent())
+    assert sorted(fetched) == ["amd64", "arm64", "wheels"]
+    assert emulation.at_hand()
+    shutil.rmtree(next(folder for folder in cache.glob("wheels-arm64-*") if folder.is_dir()))
+    assert not emulation.at_hand()
 
 
 def test_what_fails_halfway_leaves_nothing(cache):

@@ -36,6 +36,7 @@ of = "student"
 use = "evaluate"
 of = "small"
 against = "network"
+cost = []
 
 [own]
 use = "convert"

@@ -61,6 +61,8 @@ def test_operators_macs_and_zeros_are_told_for_each_layer():
         "zero weights": f"{13 / 48:.4f}",
         "float tensors": "0",
         "custom operators": "none",
+        # Of 48, 8, 8 and 3 bytes, each of which takes 64, the two of the reshape share a place.
+        "arena planned": "192",
     }
     assert section(text, "Operators")[1:] == [
         ["CONV_2D", "3", "1"],
@@ -76,6 +78,16 @@ def test_operators_macs_and_zeros_are_told_for_each_layer():
         ["1", "RESHAPE", "v1", "0", "flat"],
         ["2", "FULLY_CONNECTED", "v4", "24", "logits"],
     ]
+
+
+def test_the_arena_that_a_runtime_lays_out_stands_beside_the_planned_one():
+    said = dict(section(describe(conv_model(), "m", {"arena_measured_bytes": 256}), "Model"))
+    assert said["arena measured"] == "256"
+    assert as_json(conv_model(), "m", {"arena_measured_bytes": 256})["arena_measured_bytes"] == 256
+    said = dict(section(describe(conv_model(), "m", {"failed": "no such operator"}), "Model"))
+    assert said["arena measured"] == "not measured: no such operator"
+    assert as_json(conv_model(), "m", {"failed": "no such operator"})["arena_bytes"] == 192
+    assert "arena_measured_bytes" not in as_json(conv_model(), "m", {"failed": "no such operator"})
 
 
 def test_signatures_and_tensors_are_told_with_their_quantisation():

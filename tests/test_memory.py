@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from real_runtimes import environment_with, python_with
-from tiny_conv import G, Op, T, conv_model, model_of
+from tiny_conv import G, Op, T, model_of
 
 from tfedge.boards import memory
+from tfedge.tflite.arena import planned
 from tfedge.tflite.facts import facts
 
 RUN = """
@@ -31,11 +32,6 @@ def of(*graphs):
     return facts(model_of(*graphs), "it")
 
 
-def chain(sizes, steps):
-    tensors = tuple(T(f"t{i}", "int8", (1, size)) for i, size in enumerate(sizes))
-    return G("main", tensors, steps, (0,), (len(sizes) - 1,))
-
-
 def convolutions(side, channels):
     """Return int8 [1, side, side, 3] -> two 3x3 convolutions of so many channels."""
     scale = ((0.05,), (0,))
@@ -57,26 +53,10 @@ def convolutions(side, channels):
     return G("main", tuple(tensors), tuple(steps), (0,), (len(tensors) - 1,))
 
 
-def test_what_is_needed_at_once_is_what_the_arena_holds():
-    # Of 64, 192, 128 and 60 bytes, which takes 64, never more than two are needed at once ...
-    sizes = (64, 192, 128, 60)
-    steps = [Op("RELU", (i,), (i + 1,)) for i in range(3)]
-    assert memory.arena_bytes(of(chain(sizes, tuple(steps))).subgraphs[0]) == 192 + 128
-    # ... but three, if the second is read once more at the end.
-    steps[2] = Op("ADD", (2, 1), (3,))
-    assert memory.arena_bytes(of(chain(sizes, tuple(steps))).subgraphs[0]) == 192 + 128 + 64
-
-
-def test_constants_are_no_part_of_the_arena():
-    # Of 48, 8, 8 and 3 bytes, each of which takes 64, two are needed at once.
-    (subgraph,) = facts(conv_model(), "it").subgraphs
-    assert memory.arena_bytes(subgraph) == 2 * 64
-
-
 def test_weights_count_twice_and_a_process_has_its_own():
     known = of(convolutions(4, 2))
     rest = memory.process_bytes(known, xnnpack=True) - memory.PROCESS_MIB * memory.MIB
-    arena = memory.arena_bytes(known.subgraphs[0])
+    arena = planned(known.subgraphs[0])
     pointers = 2 * 16 * 9 * 8  # two convolutions, 16 pixels, 9 places, 8 bytes
     assert rest == 2 * known.sizes.total + arena + pointers
 

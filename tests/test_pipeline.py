@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from tfedge.boards import host
 from tfedge.errors import UserError
 from tfedge.plan import pipeline, stages, store
 from tfedge.progress import Silent
@@ -44,6 +45,7 @@ def pretend(project, monkeypatch):
     for kind in stages.STAGES.values():
         monkeypatch.setattr(kind, "run", run)
     monkeypatch.setattr(pipeline.importlib, "import_module", lambda name: None)
+    monkeypatch.setattr(host, "measure", lambda files, rounds: [{} for _ in files])
     build(project)
     return project
 

@@ -1,13 +1,13 @@
 import pytest
 
 from tfedge.figures import accuracy_figures
-from tfedge.report import ladder
+from tfedge.report import earned, ladder
 
 
-def record(name, use="train", **figures):
+def record(name, use="train", of="", **figures):
     return {
-        "name": name, "use": use, "key": "0" * 64, "seconds": 1.5, "versions": {"numpy": "2"},
-        "figures": figures,
+        "name": name, "use": use, "of": of, "key": "0" * 64, "seconds": 1.5,
+        "versions": {"numpy": "2"}, "figures": figures,
     }  # fmt: skip
 
 
@@ -79,6 +79,83 @@ def test_a_figure_that_was_not_measured_leaves_an_empty_cell():
 
 def test_notes_stand_below_the_table():
     assert "  int8: one thing" in ladder.table(ladder.report_of("p", [FIRST, LAST])).splitlines()
+
+
+HERE = {"host_ms_p50": 0.25, "host_calls": 300, "arena_measured_bytes": 4096}
+
+
+def test_a_row_shows_the_milliseconds_of_the_run_of_all_files_and_none_of_its_own():
+    own = [record("teacher", host_ms_p50=9.0), record("int8", "convert", host_ms_p50=8.0)]
+    report = ladder.report_of("p", own, here={"int8": HERE})
+    assert "host_ms_p50" not in report["stages"][0]
+    assert report["stages"][1]["host_ms_p50"] == 0.25
+    line = ladder.table(report).splitlines()[2]
+    assert line.split()[2:] == ["0.250", "4,096", "1.5"]
+
+
+def test_microseconds_are_told_apart():
+    found = ladder.report_of("p", [FIRST], here={"teacher": {**HERE, "host_ms_p50": 0.004213}})
+    assert "0.0042" in ladder.table(found)
+
+
+def test_a_file_that_this_machine_cannot_run_is_noted_with_the_reason():
+    report = ladder.report_of("p", [FIRST, LAST], here={"int8": {"failed": "no such operator"}})
+    assert report["stages"][1]["notes"] == [
+        "one thing",
+        "not measured on this machine: no such operator",
+    ]
+    assert "host_ms_p50" not in report["stages"][1]
+
+
+def figures_of(name, **figures):
+    return {"name": name, "use": "prune", "of": "net", **figures}
+
+
+NET = figures_of("net", raw_bytes=1000, zipped_bytes=900, macs=50, host_ms_p50=2.0, arena_bytes=64)
+
+
+def test_what_a_technique_left_as_it_was_is_said_with_what_it_changed():
+    pruned = figures_of(
+        "sparse", raw_bytes=1000, zipped_bytes=621, macs=50, host_ms_p50=2.06, arena_bytes=64
+    )
+    assert earned.line(pruned, NET) == (
+        "against net: raw bytes, MACs, host ms and arena unchanged; zipped bytes -31.0 %"
+    )
+
+
+def test_a_figure_that_grew_is_said_and_one_that_is_not_measured_is_not():
+    grown = figures_of("wide", raw_bytes=1100, macs=25)
+    assert earned.line(grown, NET) == "against net: raw bytes +10.0 %; MACs -50.0 %"
+
+
+def test_a_technique_that_made_every_figure_smaller_has_no_line():
+    assert earned.line(figures_of("small", raw_bytes=500, macs=25), NET) == ""
+
+
+def test_accuracy_is_compared_on_one_split_only_and_with_its_interval():
+    base = {**NET, "accuracy": 0.9, "split": "tune"}
+    after = {"accuracy": 0.89, "accuracy_low": 0.87, "accuracy_high": 0.91, "raw_bytes": 1000}
+    assert earned.line({**after, "split": "tune"}, base) == (
+        "against net: raw bytes unchanged; accuracy -1.00 points (inside its interval)"
+    )
+    after["accuracy_high"] = 0.895
+    assert earned.line({**after, "split": "tune"}, base).endswith("accuracy -1.00 points")
+    assert "accuracy" not in earned.line({**after, "split": "test"}, base)
+
+
+def test_a_line_stands_with_the_stage_and_measuring_alone_has_none():
+    tested = record("tested", "evaluate", of="int8", raw_bytes=250)
+    last = {**LAST, "of": "teacher"}
+    report = ladder.report_of("p", [FIRST, last, tested])
+    assert [stage.get("earned") for stage in report["stages"]] == [
+        None,
+        "against teacher: MACs unchanged; raw bytes -75.0 %; zipped bytes -87.5 %;"
+        " accuracy -1.00 points (inside its interval)",
+        None,
+    ]
+    line = f"int8: {report['stages'][1]['earned']}"
+    assert f"  {line}" in ladder.table(report).splitlines()
+    assert f"- {line}" in ladder.markdown(report).splitlines()
 
 
 def test_one_stage_is_compared_with_nothing():

@@ -26,9 +26,7 @@ def cached(name: str, decides: Mapping[str, Any], make: Callable[[Path], None]) 
       decides: Everything that decides what is in the folder, as JSON takes it.
       make: Fills the empty folder that it is given.  If it raises, nothing is kept.
     """
-    text = json.dumps(decides, sort_keys=True)
-    home = _home()
-    folder = home / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    folder = _prepared() / _name(name, decides)
     if folder.is_dir():
         return folder
     partial = folder.with_suffix(".partial")
@@ -44,9 +42,23 @@ def cached(name: str, decides: Mapping[str, Any], make: Callable[[Path], None]) 
     return folder
 
 
+def holds(name: str, decides: Mapping[str, Any]) -> bool:
+    """Say whether `cached` would find the folder and make nothing."""
+    return (_home() / _name(name, decides)).is_dir()
+
+
+def _name(name: str, decides: Mapping[str, Any]) -> str:
+    text = json.dumps(decides, sort_keys=True)
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
 def _home() -> Path:
     given = os.environ.get("TFEDGE_CACHE")
-    home = Path(given).absolute() if given else Path.home() / ".cache" / "tfedge"
+    return Path(given).absolute() if given else Path.home() / ".cache" / "tfedge"
+
+
+def _prepared() -> Path:
+    home = _home()
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tfedge.boards import memory, runtimes
 from tfedge.boards.runtimes import CUSTOM, RUNTIMES, WRONG
 from tfedge.boards.targets import Target
-from tfedge.tflite import names
+from tfedge.tflite import arena, names
 from tfedge.tflite.facts import Facts, facts
 from tfedge.tflite.graph import Operator, Subgraph, Tensor
 from tfedge.tflite.names import Layers
@@ -57,7 +57,7 @@ class Verdict:
     Attributes:
       findings: The worst first.
       file_bytes: The whole file.
-      arena_bytes: The activations, see `memory.arena_bytes`.
+      arena_bytes: The activations, see `arena.planned`.
       process_bytes: The whole process, see `memory.process_bytes`.
       mapping: What the Edge TPU's compiler makes of it, where that is the target.
     """
@@ -99,12 +99,11 @@ def check(content: bytes, where: object, target: Target, layers: Layers = ()) ->
 
         mapped = mapping(content, where)
         found += _edge_tpu(mapped)
-    arena = max(memory.arena_bytes(subgraph) for subgraph in known.subgraphs)
     return Verdict(
         target,
         tuple(sorted(found, key=lambda one: SEVERITIES.index(one.severity))),
         len(content),
-        arena,
+        arena.peak(known.subgraphs),
         _need(known, target),
         mapped,
     )

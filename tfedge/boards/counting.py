@@ -12,7 +12,7 @@ from shutil import which
 
 import numpy as np
 
-from tfedge.boards import counted, debian
+from tfedge.boards import counted, debian, emulation
 from tfedge.boards.cache import cached
 from tfedge.boards.emulation import Userland
 from tfedge.errors import UserError
@@ -72,6 +72,16 @@ def check_tools() -> None:
     """Raise a `UserError` if something is missing here that counting, or making a Pi, calls."""
     debian.check_tools()
     _compiler()
+
+
+def missing() -> str:
+    """Say what counting lacks on this machine, if it is to fetch nothing; empty if nothing."""
+    try:
+        _compiler()
+        return "" if emulation.at_hand() else "the emulated Pi is not on this machine yet"
+    except UserError as error:
+        where, problem, _ = error.parts
+        return f"{where}: {problem}"
 
 
 def read(said: str) -> list[int]:

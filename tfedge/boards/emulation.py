@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tfedge.boards import debian, pi, wheels
-from tfedge.boards.cache import cached
+from tfedge.boards.cache import cached, holds
 from tfedge.boards.debian import BOOKWORM, Suite
 from tfedge.errors import UserError, did_you_mean
 from tfedge.progress import Progress
@@ -106,6 +107,19 @@ def userland(progress: Progress, requirements: tuple[str, ...] = ()) -> Userland
         return _proved(_with_boards(BOOKWORM, root.result(), site.result(), qemu))
 
 
+def at_hand() -> bool:
+    """Say whether `userland` has nothing to fetch.
+
+    Raises:
+      UserError: On this machine no Pi can be emulated.
+    """
+    own = debian.machine()
+    roots = (("arm64", BOOKWORM.packages), (own, _own_packages(BOOKWORM)))
+    return holds("wheels-arm64", _site_recipe(BOOKWORM, "arm64", _same_as_here())) and all(
+        holds(f"debian-{of}", _root_recipe(BOOKWORM, of, packages)) for of, packages in roots
+    )
+
+
 def native(
     progress: Progress, requirements: tuple[str, ...] = (), suite: Suite = BOOKWORM
 ) -> Userland:
@@ -126,31 +140,40 @@ def _same_as_here() -> tuple[str, ...]:
     return (f"ai-edge-litert=={importlib.metadata.version('ai-edge-litert')}", "numpy", "pillow")
 
 
-def _root(progress: Progress, suite: Suite, architecture: str, packages: tuple[str, ...]) -> Path:
-    decides = {"recipe": _RECIPE, "suite": suite.name, "for": architecture, "packages": packages}
+def _root_recipe(suite: Suite, architecture: str, packages: tuple[str, ...]) -> dict[str, Any]:
+    return {"recipe": _RECIPE, "suite": suite.name, "for": architecture, "packages": packages}
 
+
+def _root(progress: Progress, suite: Suite, architecture: str, packages: tuple[str, ...]) -> Path:
     def make(folder: Path) -> None:
         progress.say(f"{'userland':12} fetching Debian {suite.name} for {architecture}")
         debian.unpack(suite, architecture, packages, folder)
 
+    decides = _root_recipe(suite, architecture, packages)
     return cached(f"debian-{architecture}", decides, make)
 
 
 def _own_root(progress: Progress, suite: Suite) -> Path:
-    packages = ("qemu-user", *suite.packages) if suite is BOOKWORM else suite.packages
-    return _root(progress, suite, debian.machine(), packages)
+    return _root(progress, suite, debian.machine(), _own_packages(suite))
+
+
+def _own_packages(suite: Suite) -> tuple[str, ...]:
+    return ("qemu-user", *suite.packages) if suite is BOOKWORM else suite.packages
+
+
+def _site_recipe(suite: Suite, architecture: str, requirements: tuple[str, ...]) -> dict[str, Any]:
+    decides = {"recipe": _RECIPE, "python": suite.python, "glibc": suite.glibc}
+    return decides | {"for": architecture, "requirements": requirements}
 
 
 def _site(
     progress: Progress, suite: Suite, architecture: str, requirements: tuple[str, ...]
 ) -> Path:
-    decides = {"recipe": _RECIPE, "python": suite.python, "glibc": suite.glibc}
-    decides |= {"for": architecture, "requirements": requirements}
-
     def make(folder: Path) -> None:
         progress.say(f"{'userland':12} fetching {', '.join(requirements)} for {architecture}")
         wheels.fetch(suite, architecture, requirements, folder)
 
+    decides = _site_recipe(suite, architecture, requirements)
     return cached(f"wheels-{architecture}", decides, make)
 
 

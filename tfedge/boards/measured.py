@@ -21,7 +21,7 @@ def save(figures: dict[str, Any], model: Path) -> Path:
     folder = model.parent / FOLDER
     folder.mkdir(exist_ok=True)
     file = folder / f"{figures['host']}.json"
-    kept = {"model_sha256": _fingerprint(model), **figures}
+    kept = {"model_sha256": fingerprint(model), **figures}
     paths.replace(file, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     return file
 
@@ -34,7 +34,7 @@ def figures(build: Path) -> list[dict[str, Any]]:
     """
     files = sorted((build / FOLDER).glob("*.json"))
     models = sorted(build.glob("*.tflite")) if files else []
-    known = {_fingerprint(model): model.name for model in models}
+    known = {fingerprint(model): model.name for model in models}
     found = []
     for file in files:
         try:
@@ -46,7 +46,7 @@ def figures(build: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _fingerprint(model: Path) -> str:
+def fingerprint(model: Path) -> str:
     """Return the sha256 of the flatbuffer; a card may change without another answer."""
     from tfedge.tflite.container import split  # not before a plan is told: it imports numpy
 

@@ -100,14 +100,22 @@ def compare(  # noqa: PLR0913 - click hands over an argument for every option
 @click.argument("model", type=PATH)
 @JSON
 def inspect(model: Path, *, as_json: bool) -> None:
-    """Say what is in MODEL.tflite: card, operators with versions, tensors, bytes, MACs, zeros."""
+    """Say what is in MODEL.tflite: card, operators with versions, tensors, bytes, MACs, zeros.
+
+    The arena is the memory of the activations: as planned from the file, and as this machine's
+    runtime lays it out, with what TFLite's own kernels need beside.
+    """
+    from tfedge.boards import host
     from tfedge.tflite import inspection
+    from tfedge.tflite.facts import facts
 
     content = read(model)
+    facts(content, model)  # what cannot be read is not for the runtime either
+    (found,) = host.measure([model], rounds=0)
     if as_json:
-        click.echo(json.dumps(inspection.as_json(content, model), indent=1))
+        click.echo(json.dumps(inspection.as_json(content, model, found), indent=1))
     else:
-        click.echo(inspection.describe(content, model))
+        click.echo(inspection.describe(content, model, found))
 
 
 @click.command()

@@ -98,11 +98,14 @@ def new(folder: Path, photos: str) -> None:
 @BUILD_DIR
 @JSON
 def report(file: Path, changes: tuple[str, ...], build_dir: Path, *, as_json: bool) -> None:
-    """Print the ladder of FILE's finished stages: accuracy, bytes, MACs, seconds."""
+    """Print the ladder of FILE's finished stages: accuracy, bytes, MACs, milliseconds, memory.
+
+    Milliseconds and memory are this machine's, of all files in turn; they are measured once.
+    """
     from tfedge.plan import pipeline
     from tfedge.report import ladder
 
-    found = pipeline.report(pipeline.load(file, changes), build_dir)
+    found = pipeline.report(pipeline.load(file, changes), build_dir, progress.terminal())
     if not found["stages"]:
         fix = f"run: tfedge build {file}; and what was built with --set is reported with it"
         raise UserError(file, "no stage of these settings is built yet", fix)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MODEL = "model.h5"
 TFLITE = "model.tflite"
+FLOAT = "float.tflite"
+"""What a network is measured by: as it would be on a board if nothing more were done to it."""
 LESSONS = "lessons"
 COMPILED = "model_edgetpu.tflite"
 """Of a `convert` for a Coral; named as Google's compiler does."""
@@ -169,14 +171,17 @@ class Job:
         return (self.lessons or self.scratch / LESSONS) / key[:16]
 
     def network_figures(self, model: Any) -> dict[str, Any]:
-        """Measure a Keras model's size, as the float32 .tflite that it would make."""
+        """Measure a Keras model as the float32 .tflite that it would make, and keep that file."""
         from tfedge.tflite.conversion import to_float
 
-        return file_figures(to_float(model), self.name)
+        content = to_float(model)
+        (self.out / FLOAT).write_bytes(content)
+        return file_figures(content, self.name)
 
 
 def file_figures(content: bytes, where: object) -> dict[str, Any]:
-    """Measure a .tflite: parameters, multiply-accumulates, bytes, and bytes when zipped."""
+    """Measure a .tflite: parameters, multiply-accumulates, bytes, bytes when zipped, and arena."""
+    from tfedge.tflite import arena
     from tfedge.tflite.facts import facts
 
     found = facts(content, where)
@@ -188,6 +193,7 @@ def file_figures(content: bytes, where: object) -> dict[str, Any]:
         **({"macs": found.macs} if whole else {}),
         "raw_bytes": len(content),
         "zipped_bytes": len(zlib.compress(content, 9)),
+        "arena_bytes": arena.peak(found.subgraphs),
     }
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from tfedge import paths
-from tfedge.boards import measured
+from tfedge.boards import host, measured
 from tfedge.declarations import setting
 from tfedge.errors import UserError, did_you_mean
 from tfedge.plan import settings, sources, store
 from tfedge.plan.about import About
-from tfedge.plan.job import COMPILED, LESSONS, MODEL, TFLITE, Job, Stage
+from tfedge.plan.job import COMPILED, FLOAT, LESSONS, MODEL, TFLITE, Job, Stage
 from tfedge.plan.refs import Ref, blaming
 from tfedge.plan.stages import STAGES
 from tfedge.progress import Progress, quietly
@@ -156,14 +156,16 @@ def build(
                 progress.say(f"{step.name:12} kept   {step.folder}")
             if step.name == until:
                 break
-        _publish(pipeline, root, recipe)
+        _publish(pipeline, root, recipe, progress)
     return steps
 
 
-def report(pipeline: Pipeline, root: Path) -> dict[str, Any]:
-    """Gather the figures of every finished stage, and those that boards have measured."""
-    own = measured.figures(result(pipeline, root).parent)
-    return ladder.report_of(pipeline.name, _records(plan(pipeline, root)), own)
+def report(pipeline: Pipeline, root: Path, progress: Progress) -> dict[str, Any]:
+    """Gather the figures of every finished stage, of this machine, and of boards.
+
+    What this machine has not measured yet of these files, it measures now.
+    """
+    return _report(pipeline, root, plan(pipeline, root), progress)
 
 
 def result(pipeline: Pipeline, root: Path) -> Path:
@@ -229,7 +231,21 @@ def _run(
     progress.say(f"{step.name:12} done   {record['seconds']} s  {ladder.brief(record['figures'])}")
 
 
-def _publish(pipeline: Pipeline, root: Path, data: dict[str, Any]) -> None:
+def _report(
+    pipeline: Pipeline, root: Path, steps: Sequence[Step], progress: Progress
+) -> dict[str, Any]:
+    folder = root / pipeline.name
+    files = {
+        step.name: file
+        for step in steps
+        for file in (step.folder / TFLITE, step.folder / FLOAT)
+        if not step.why and file.is_file()
+    }
+    here = host.figures(folder, files, progress) if files else {}
+    return ladder.report_of(pipeline.name, _records(steps), measured.figures(folder), here)
+
+
+def _publish(pipeline: Pipeline, root: Path, data: dict[str, Any], progress: Progress) -> None:
     """Put the last .tflite and the report where a user looks for them.
 
     What an earlier build of other settings has put there goes: it would be taken for this one's.
@@ -240,8 +256,7 @@ def _publish(pipeline: Pipeline, root: Path, data: dict[str, Any]) -> None:
     _put([folder / TFLITE for folder in folders], target)
     compiled = [folder / COMPILED for folder in folders if (folder / COMPILED).is_file()]
     _put(compiled, target.with_name(COMPILED.replace("model", pipeline.name)))
-    own = measured.figures(target.parent)
-    report = ladder.report_of(pipeline.name, _records(steps), own)
+    report = _report(pipeline, root, steps, progress)
     paths.replace(
         target.with_name("report.json"), json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     )
@@ -262,7 +277,8 @@ def _records(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
         if record:
             use = next((use for use, kind in STAGES.items() if type(step.stage) is kind), "")
             use = use or type(step.stage).__qualname__
-            yield {"name": step.name, "use": use, "key": step.key} | record
+            base = step.inputs.get("of") or step.inputs.get("teacher", "")
+            yield {"name": step.name, "use": use, "of": base, "key": step.key} | record
 
 
 def _checked(figures: Any, stage: Stage, out: Path, where: str) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tfedge.report import earned
+
 COLUMNS = {
     "name": "stage",
     "use": "use",
@@ -18,9 +20,19 @@ COLUMNS = {
     "host_ms_p50": "host ms",
     "arm_pi4": "Pi 4 instr.",
     "arm_pi5": "Pi 5 instr.",
+    "arena_bytes": "arena",
+    "arena_measured_bytes": "arena here",
     "seconds": "seconds",
 }
 """The figures of a row, in their order, with the words above their column."""
+
+ELSEWHERE = ("test", "history", "host_ms_p50")
+"""What stages know and no row shows as theirs."""
+
+GAINS = {**earned.FIGURES, "raw_bytes": "bytes"}
+"""The figures of the last line, with their words."""
+
+_MS_ROUNDED = 0.1
 
 LEFT_OUT = ("history", "zeros", "test", "notes", "left_in_float", "epochs", "count")
 
@@ -29,20 +41,32 @@ def report_of(
     pipeline: str,
     records: Iterable[Mapping[str, Any]],
     measured: Iterable[Mapping[str, Any]] = (),
+    here: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Join the records of finished stages into a report, as JSON values.
 
     A figure that was not measured is absent.  ``test`` is what the last `evaluate` found,
-    ``boards`` what boards have measured of the result.
+    ``boards`` what boards have measured of the result; a stage's ``earned`` says in words what it
+    did to the figures of the one that it was made of, ``of``.
+
+    Args:
+      here: What this machine has measured of each stage's file, see `boards.host`.  A stage's own
+        milliseconds are left out: they were taken at another time than those of the others.
     """
     records = list(records)
     report: dict[str, Any] = {"pipeline": pipeline, "stages": []}
     for record in records:
-        own = {name: record[name] for name in ("name", "use", "key", "seconds")}
-        figures = {k: v for k, v in record["figures"].items() if k not in ("test", "history")}
-        report["stages"].append(own | figures)
+        own = {name: record[name] for name in ("name", "use", "of", "key", "seconds")}
+        figures = {k: v for k, v in record["figures"].items() if k not in ELSEWHERE}
+        timed = dict((here or {}).get(record["name"], {}))
+        if "failed" in timed:
+            why = f"not measured on this machine: {timed.pop('failed')}"
+            figures["notes"] = [*figures.get("notes", ()), why]
+        report["stages"].append(own | figures | timed)
         if "test" in record["figures"]:
             report["test"] = record["figures"]["test"]
+    for stage, words in earned.lines(report["stages"]).items():
+        report["stages"][stage]["earned"] = words
     if records:
         report["versions"] = records[-1]["versions"]
     if boards := [dict(figures) for figures in measured]:
@@ -87,7 +111,7 @@ def gained(report: Mapping[str, Any]) -> str:
         return "One stage has no other to be compared with."
     first, last = stages[0], stages[-1]
     parts = []
-    for name, word in (("raw_bytes", "bytes"), ("zipped_bytes", "zipped bytes"), ("macs", "MACs")):
+    for name, word in GAINS.items():
         if first.get(name) and name in last:
             parts.append(f"{word} {100 * (last[name] / first[name] - 1):+.1f} %")
     same = [stage for stage in stages if stage.get("split") == first.get("split")]
@@ -179,7 +203,7 @@ def _cell(name: str, stage: Mapping[str, Any]) -> str:
     if name == "seconds":
         return f"{value:.1f}"
     if name == "host_ms_p50":
-        return f"{value:.3f}"
+        return f"{value:.3f}" if value >= _MS_ROUNDED else f"{value:.2g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -187,7 +211,7 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     return [
         f"  {stage['name']}: {note}"
         for stage in report["stages"]
-        for note in stage.get("notes", ())
+        for note in (*stage.get("notes", ()), *([stage["earned"]] if "earned" in stage else ()))
     ]
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfedge.tflite import counts
+from tfedge.tflite import arena, counts
 from tfedge.tflite.card import GOLDEN, Card, as_dict, find
 from tfedge.tflite.facts import Facts, Sizes, facts, summary
 from tfedge.tflite.graph import Signature, Subgraph, Tensor
@@ -15,8 +15,11 @@ _LABELS_SHOWN = 10
 Row = Sequence[object]
 
 
-def describe(blob: bytes, where: object) -> str:
+def describe(blob: bytes, where: object, here: Mapping[str, Any] | None = None) -> str:
     """Return the file's card and facts as text for a terminal.
+
+    Args:
+      here: What a runtime says of the file: its ``arena_measured_bytes``, or why not, ``failed``.
 
     Raises:
       UserError: The file cannot be read, or its card belongs to another model.
@@ -25,7 +28,7 @@ def describe(blob: bytes, where: object) -> str:
     sections = [
         ("Card", _card(*found) if found else ["none"]),
         ("Bytes", _sizes(known.sizes)),
-        ("Model", _model(known)),
+        ("Model", _model(known, here or {})),
         ("Signatures", _signatures(known.signatures)),
         ("Operators", _operators(known)),
         ("Zeros by weight tensor", _zeros(known)),
@@ -39,10 +42,12 @@ def describe(blob: bytes, where: object) -> str:
     return "\n\n".join("\n".join([title, *_indented(lines)]) for title, lines in sections)
 
 
-def as_json(blob: bytes, where: object) -> dict[str, Any]:
+def as_json(blob: bytes, where: object, here: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the same as `describe` for ``--json``; ``card`` is absent where there is none."""
     found, known = find(blob, where), facts(blob, where)
-    return {**({"card": as_dict(found[0])} if found else {}), **summary(known)}
+    room = {"arena_bytes": arena.peak(known.subgraphs)}
+    room |= {name: here[name] for name in ("arena_measured_bytes",) if here and name in here}
+    return {**({"card": as_dict(found[0])} if found else {}), **summary(known), **room}
 
 
 def _card(card: Card, files: dict[str, bytes]) -> list[str]:
@@ -71,7 +76,8 @@ def _sizes(sizes: Sizes) -> list[str]:
     return _table([*rows, ("total", sizes.total)], right={1})
 
 
-def _model(known: Facts) -> list[str]:
+def _model(known: Facts, here: Mapping[str, Any]) -> list[str]:
+    measured = here.get("arena_measured_bytes", f"not measured: {here.get('failed')}")
     share = "not counted" if known.zero_weights is None else f"{known.zero_weights:.4f}"
     return _table(
         [
@@ -80,6 +86,8 @@ def _model(known: Facts) -> list[str]:
             ("zero weights", share),
             ("float tensors", len(known.float_tensors)),
             ("custom operators", ", ".join(known.custom_operators) or "none"),
+            ("arena planned", arena.peak(known.subgraphs)),
+            *([("arena measured", measured)] if here else ()),
         ]
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -103,13 +104,15 @@ class Evaluate:
 
     of: Converted = required("stage whose .tflite is measured")
     against: Network = setting("", "stage whose network is measured beside it, such as the teacher")
-    cost: tuple[str, ...] = setting(
-        (), "boards, of pi4 and pi5, whose Arm instructions of one inference are counted"
+    cost: tuple[str, ...] | None = setting(
+        None,
+        "boards, of pi4 and pi5, whose Arm instructions of one inference are counted; [] for none;"
+        " if unset, both where nothing need be fetched for it",
     )
 
     def check(self, where: str) -> None:
         """Refuse boards that are none, and to count where that cannot be done, in good time."""
-        for name in self.cost:
+        for name in self.cost or ():
             if name not in BOARDS:
                 problem = f"there is no board {name!r} to count for"
                 raise UserError(f"{where} cost", problem, did_you_mean(name, BOARDS))
@@ -140,9 +143,26 @@ class Evaluate:
         (job.out / TFLITE).write_bytes(content)
         job.pass_on()
         own = {name: test[name] for name in (*IN_LADDER, "agreement")}
-        if self.cost:
-            from tfedge.boards.cost import costs
+        counted = _counted(content, self.cost, job)
+        return file_figures(content, job.name) | own | counted | {"test": test}
 
-            counted = costs(content, self.cost, f"[{job.name}]", job.progress)
-            own |= {f"arm_{cost.board}": cost.instructions for cost in counted}
-        return file_figures(content, job.name) | own | {"test": test}
+
+def _counted(content: bytes, boards: Sequence[str] | None, job: Job) -> dict[str, Any]:
+    """Count Arm instructions; where nobody asked for it and it cannot be done, say so in a note."""
+    from tfedge.boards import counting
+    from tfedge.boards.cost import costs
+
+    if boards:
+        job.progress.say(f"{job.name:12} counts Arm instructions for {', '.join(boards)}")
+    if boards is not None:
+        found = costs(content, boards, f"[{job.name}]", job.progress) if boards else ()
+        return {f"arm_{cost.board}": cost.instructions for cost in found}
+    why = counting.missing()
+    if not why:
+        try:
+            return _counted(content, tuple(BOARDS), job)
+        except UserError as error:
+            where, problem, _ = error.parts
+            why = f"{where}: {problem}"
+    wish = 'write cost = ["pi4", "pi5"] to have them, or cost = [] to leave them out'
+    return {"notes": [f"no Arm instructions were counted: {why}; {wish}"]}
