@@ -3,8 +3,21 @@
 import numpy as np
 from random_weights import difference
 
+PICTURES = (64, 64, 3)
 MODELS = {
+    "ds_cnn_s": ("models/ds_cnn.py", (49, 10, 1)),
+    "efficientnet_lite0": ("models/efficientnet_lite.py", PICTURES),
+    "mcunet_like": ("models/mcunet.py", PICTURES),
+    "mobilenet_v1": ("models/mobilenet.py", PICTURES),
+    "mobilenet_v2": ("models/mobilenet.py", PICTURES),
+    "mobilenet_v3_small": ("models/mobilenet.py", PICTURES),
+    "mobilenet_v3_large": ("models/mobilenet.py", PICTURES),
     "resnet8": ("models/resnet.py", (16, 16, 3)),
+    "resnet14": ("models/resnet.py", (16, 16, 3)),
+    "resnet20": ("models/resnet.py", (16, 16, 3)),
+    "sensor_residual": ("models/sensor.py", (128, 6)),
+    "sensor_separable": ("models/sensor.py", (128, 6)),
+    "shufflenet_v2": ("models/shufflenet_v2.py", PICTURES),
     "stack": ("models/small.py", (8, 8, 1)),
 }
 """Of each builder in models/: its file, and inputs that it takes."""

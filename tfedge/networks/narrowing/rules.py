@@ -28,6 +28,9 @@ _K = keras.layers
 
 Rule = Callable[[Trace, Call], Channels | None]
 
+ANSWER = "is the network's answer"
+"""Why channels stay of which nobody would expect otherwise."""
+
 
 def follow(graph: Graph, protect: Iterable[str] = ()) -> Trace:
     """Follow all channels of a network from its inputs to its outputs, which keep theirs.
@@ -55,7 +58,7 @@ def follow(graph: Graph, protect: Iterable[str] = ()) -> Trace:
             for channels in found:
                 trace.hold(channels.ids, f"protect names {call.layer.name!r}")
     for tensor in graph.outputs:
-        trace.hold(trace.channels[tensor].ids, "is the network's answer")
+        trace.hold(trace.channels[tensor].ids, ANSWER)
     return trace
 
 

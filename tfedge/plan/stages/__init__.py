@@ -11,13 +11,25 @@ from __future__ import annotations
 from tfedge.plan.stages.compressing import Prune, Qat
 from tfedge.plan.stages.converting import Convert, Evaluate
 from tfedge.plan.stages.making import Distill, Import, Train
+from tfedge.plan.stages.narrowing import Narrow
 
-__all__ = ["STAGES", "Convert", "Distill", "Evaluate", "Import", "Prune", "Qat", "Train"]
+__all__ = [
+    "STAGES",
+    "Convert",
+    "Distill",
+    "Evaluate",
+    "Import",
+    "Narrow",
+    "Prune",
+    "Qat",
+    "Train",
+]
 
 STAGES: dict[str, type] = {
     "train": Train,
     "import": Import,
     "distill": Distill,
+    "narrow": Narrow,
     "prune": Prune,
     "qat": Qat,
     "convert": Convert,
