@@ -62,8 +62,12 @@ def network(kind, name):
     return dict(inspect.getmembers(foreign_networks, inspect.isfunction))[name]()
 
 
+LONG = ("efficientnet_lite0", "mobilenet_v1", "mobilenet_v3_large", "resnet14", "resnet20")
 NETWORKS = [
-    *(("models", name) for name in MODELS),
+    *(
+        pytest.param("models", name, marks=pytest.mark.very_slow if name in LONG else ())
+        for name in MODELS
+    ),
     *(("foreign", name) for name in FOREIGN),
     *(("random", seed) for seed in RANDOM),
     *(("application", name) for name in APPLICATIONS),
@@ -86,7 +90,7 @@ def test_it_answers_as_the_wide_one_that_reads_nothing_of_what_went(kind, name, 
     assert apart(without(groups, {}), model) < 1e-5
 
 
-@pytest.mark.parametrize(("kind", "name"), [n for n in NETWORKS if n[0] != "application"])
+@pytest.mark.parametrize(("kind", "name"), NETWORKS[: -len(APPLICATIONS)])
 def test_taking_out_channels_of_zeros_changes_no_answer(kind, name, without):
     groups = groups_of(network(kind, name))
     kept = half_of_each(groups)
