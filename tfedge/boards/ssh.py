@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -107,8 +108,12 @@ class Board:
     def sharing(self) -> Iterator[Board]:
         """Yield the board with one connection for all that is asked of it: logging in takes time.
 
-        Where the user's config has connections shared, theirs is taken, which may be open.
+        Where the user's config has connections shared, theirs is taken, which may be open; the ssh
+        of Windows shares none.
         """
+        if os.name == "nt":
+            yield self
+            return
         shown = self._local(["ssh", "-G", *self._options("-p"), self._plain], "", None)
         if "\ncontrolpath " in shown.out:
             yield self
