@@ -86,7 +86,7 @@ def _contradiction(args):
         return f"--{' and --'.join(alone)} are each a run of its own"
     if (args.selftest or args.doctor) and inputs:
         return f"--{alone[0]} takes no inputs; leave out {inputs[0]}"
-    if args.bench and inputs != args.inputs[:1]:
+    if args.bench and (inputs != args.inputs[:1] or "-" in inputs):  # it reads it many times
         return f"--bench takes one picture or .npy, or none; leave out {inputs[-1]}"
     if args.state and not args.watch:
         return "--state is of --watch DIR"

@@ -265,7 +265,7 @@ def _opencv(number):
 
 
 def stdin(model):
-    """Yield what stdin brings: a picture or a .npy itself, or the paths of inputs, a line each."""
+    """Yield what stdin brings: pictures or a .npy as such, or the paths of inputs, a line each."""
     if not sys.stdin:
         yield "-", infer.ImageError("-: stdin is closed; name files, or send paths to it")
         return
@@ -287,12 +287,16 @@ def stdin(model):
 
 
 def piped(model, stream):
-    """Yield the picture, or the arrays of the .npy, that a binary `stream` holds."""
+    """Yield the pictures, one behind the other, or the arrays of the .npy of a binary `stream`."""
     if stream.peek(6)[:6] == b"\x93NUMPY":
         yield from _unpacked(model, stream, "-")
     elif model.card["input"]["kind"] == "image":
-        content = stream.read()
-        yield "-", lambda: _picture(model, "-", content)
+        for number, content in enumerate(infer._beside("pictures", "stdin").each(stream)):
+            name = f"-[{number}]" if number else "-"
+            if isinstance(content, bytes):
+                yield name, lambda name=name, content=content: _picture(model, name, content)
+            else:
+                yield name, content
     else:
         yield "-", _unfit(model, "-", "got a picture")
 

@@ -50,6 +50,8 @@ def cases() -> dict[str, Case]:
             files["conv int8, dense per channel"] = per_channel(model, inputs)
             files["conv dynamic, dense per channel"] = per_channel(model, None)
             files["conv float32, any batch"] = any_batch(model)
+        if name == "lstm":
+            files["lstm int8, itself in float"] = with_float(model, files, "memory")
         found |= {key: Case(content, inputs) for key, content in files.items()}
     return found
 
@@ -58,6 +60,15 @@ def error(answers: Any, right: Any) -> float:
     """Return the root mean square of the differences, relative to how much the right ones vary."""
     difference = np.asarray(answers) - np.asarray(right)
     return float(np.sqrt(np.mean(difference**2) / np.var(np.asarray(right), axis=0).mean()))
+
+
+def with_float(model: Any, files: dict[str, bytes], layer: str) -> bytes:
+    """Return the int8 file with a layer of the float one."""
+    from tfedge.tflite import names
+    from tfedge.tflite.mixing import Twins, mixed
+
+    twins = Twins(files["lstm int8"], files["lstm float32"], names.of_network(model))
+    return mixed(twins, [layer])
 
 
 def per_channel(model: Any, inputs: np.ndarray | None) -> bytes:

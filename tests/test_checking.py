@@ -277,3 +277,12 @@ def test_a_file_that_lost_its_card_or_was_changed_is_told_before_it_is_copied(tm
     file.write_bytes(whole)
     assert main(["check", str(file), "--target", "pi5"]) == 2
     assert "is not the one its card was made for" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_coral_is_not_blamed_for_an_lstm_that_its_edge_tpu_computes(real_cases):
+    case, _ = real_cases["lstm int8"]
+    assert wrong_on(case.content)  # of the same runtimes alone
+    verdict = check(case.content, "it", target("coral"))
+    assert verdict.mapping.whole
+    assert verdict.ok

@@ -38,6 +38,14 @@ for name, answer in told.items():
 """
 
 
+# A Python with which the self-test does not pass any more.
+BROKEN = """\
+#!/bin/sh
+case "$*" in *--selftest*) echo "golden vector 0: wrong" >&2; exit 1 ;; esac
+exec {there}/tools/python3 "$@"
+"""
+
+
 @pytest.fixture(scope="module")
 def server():
     with loopback() as started:
@@ -149,13 +157,41 @@ def test_a_rollback_goes_back_and_another_one_forward(board, model):
     assert in_use(board) == f"versions/{second}"
 
 
-def test_the_same_once_more_keeps_the_version_before(board, model):
+def test_the_same_once_more_is_tested_and_not_copied_again(there, board, model):
     first = put(model(1), board)[0]
     put(model(2), board)
-    again = put(model(2), board)[0]
+    before = Path(board.folder, "current", "model.tflite").stat()
+    there.hang_copies()  # a copy would never end
+    again, told = put(model(2), board)
+    assert told[0] == f"in use       version {again} already, and whole; not copied again"
+    assert [line.split()[0] for line in told] == ["in", "doctor", "selftest"]
+    after = Path(board.folder, "current", "model.tflite").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert versions(board) == sorted([first, again])
     assert str(Path(board.folder, "previous").readlink()) == f"versions/{first}"
-    assert in_use(board) == f"versions/{again}.2"
-    assert versions(board) == sorted([first, f"{again}.2"])
+
+
+def test_the_same_once_more_replaces_what_was_damaged_there(board, model):
+    first = put(model(1), board)[0]
+    name = put(model(2), board)[0]
+    Path(board.folder, "current", "infer.py").write_text("print('mine')")
+    again, told = put(model(2), board)
+    assert told[0].startswith("copied")
+    assert again == name
+    assert in_use(board) == f"versions/{name}.2"
+    assert "Classifier" in Path(board.folder, "current", "infer.py").read_text()
+    assert versions(board) == sorted([first, f"{name}.2"])
+    assert str(Path(board.folder, "previous").readlink()) == f"versions/{first}"
+
+
+def test_the_same_once_more_that_fails_its_test_now_says_so(there, board, model):
+    name, _ = put(model(1), board)
+    there.program("python3", BROKEN.format(there=there.folder))
+    with pytest.raises(
+        CheckError, match=f"failed its test there(.|\\n)*version {name} goes on there"
+    ):
+        put(model(1), board)
+    assert in_use(board) == f"versions/{name}"
 
 
 def test_a_rollback_without_a_version_before_says_so(board, model):
@@ -434,24 +470,34 @@ def test_a_model_without_a_card_is_refused_before_any_connection(board, tmp_path
 def test_the_boards_own_figures_come_back_into_the_report(board, model, tmp_path):
     file = shutil.copy(model(), tmp_path / "tiny.tflite")
     put(file, board, bench=5)
-    kept = json.loads((tmp_path / "boards" / "127.0.0.1.json").read_text())
-    assert (kept["host"], kept["runs"]) == ("127.0.0.1", 5)
+    name = f"{board.at}:{board.port}"
+    kept = json.loads((tmp_path / "boards" / f"{board.at}+{board.port}.json").read_text())
+    assert (kept["host"], kept["runs"]) == (name, 5)
     (found,) = measured.figures(tmp_path)
     assert found["model"] == "tiny.tflite"
     report = ladder.report_of("tiny", [], [found])
-    assert f"on 127.0.0.1, tiny.tflite ({found['runtime']}, cpu): an input p50" in (
+    assert f"on {name}, tiny.tflite ({found['runtime']}, cpu): an input p50" in (
         ladder.board_line(report["boards"][0])
     )
 
 
 def test_figures_of_another_model_are_not_reported(model, tmp_path):
     file = model(1)
-    measured.save({"host": "pi", "total_p50_ms": 1.0}, file)
+    measured.save({"host": "pi", "total_p50_ms": 1.0}, file, tmp_path)
     assert [one["host"] for one in measured.figures(tmp_path)] == ["pi"]
     flatbuffer = bytearray(file.read_bytes())
     flatbuffer[200] ^= 1
     file.write_bytes(bytes(flatbuffer))
     assert measured.figures(tmp_path) == []
+
+
+def test_the_figures_of_two_users_and_of_two_ports_are_kept_apart(model, tmp_path):
+    at = [("pi@lab", None), ("ann@lab", None), ("pi@lab", 2222), ("pi@[fe80::1]", 22)]
+    names = [ssh.Board(*place) for place in ((at, "x", port) for at, port in at)]
+    for board in names:
+        measured.save({"host": board.name}, model(), tmp_path)
+    kept = [one["host"] for one in measured.figures(tmp_path)]
+    assert sorted(kept) == sorted(["pi@lab", "ann@lab", "pi@lab:2222", "pi@[fe80::1]:22"])
 
 
 # A stand-in for systemd and sudo: it notes what it is asked, and answers as it is told.
@@ -565,6 +611,28 @@ def test_a_running_service_takes_a_new_model_by_reload_and_a_new_runner_by_resta
     assert told[-1] == "service      tfedge.service: restart done"
 
 
+def test_what_a_service_could_not_be_told_it_is_told_by_the_same_deploy_once_more(
+    there, board, model, device
+):
+    systemd(there)
+    put(model(1), board, service=True, device=device)
+    (there.home / "active").touch()
+    (device / "infer.py").write_text(STUB + "\n")
+    there.program("sudo", "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
+    _, told = put(model(1), board, device=device)
+    assert "still runs the version before (sudo: a password is required)" in told[-1]
+    assert told[-1].endswith("there: sudo systemctl restart tfedge.service")
+
+    there.program("sudo", SUDO.format(home=there.home))
+    _, told = put(model(1), board, device=device)
+    assert told[0].endswith("not copied again")
+    assert told[-1] == "service      tfedge.service: restart done"
+    (there.home / "asked").unlink()
+    _, told = put(model(1), board, device=device)
+    assert told[-1].startswith("selftest")  # and a third time there is nothing left to do
+    assert asked(there) == []
+
+
 def test_a_service_of_another_folder_is_left_alone(there, board, model, device):
     systemd(there)
     (there.home / "active").touch()
@@ -631,7 +699,67 @@ def test_a_pipeline_file_stands_for_what_it_has_made(there, board, model, tmp_pa
     (tmp_path / "stripes").mkdir()
     shutil.copy(model(), tmp_path / "stripes" / "stripes.tflite")
     assert main([*arguments, *options]) == 0
-    assert (tmp_path / "stripes" / "boards" / "127.0.0.1.json").is_file()
+    assert (tmp_path / "stripes" / "boards" / f"{board.at}+{there.port}.json").is_file()
+
+
+def test_a_bare_models_figures_go_into_the_build_folder_that_is_named(
+    there, board, model, tmp_path, capsys
+):
+    """The card says which pipeline the model is of: tiny."""
+    build, file = tmp_path / "build", model()
+    options = ["-p", str(there.port), "-F", str(there.config), "--bench", "2"]
+    target = f"{board.at}:{board.folder}"
+    arguments = ["deploy", target, str(file), *options, "--build-dir", str(build)]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert f"--build-dir {build}: {file} is no result of pipeline 'tiny' in it\n  leave" in said
+    assert not Path(board.folder).exists()
+
+    (build / "tiny").mkdir(parents=True)
+    shutil.copy(file, build / "tiny" / "tiny.tflite")
+    assert main(arguments) == 0
+    assert [one["host"] for one in measured.figures(build / "tiny")] == [board.name]
+    assert not (tmp_path / "boards").exists()
+    assert main(["deploy", target, "--rollback", *options[:4], "--build-dir", str(build)]) == 2
+    assert "--rollback: goes alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["-i", "-F"])
+def test_a_file_for_ssh_that_is_not_there_is_named(option, tmp_path, capsys):
+    place = ["deploy", "pi@raspi:tfedge", "model.tflite"]
+    assert main([*place, option, f"{tmp_path}/nokey"]) == 2
+    said = capsys.readouterr().err
+    assert f"tfedge: {option} {tmp_path}/nokey: is not there\n  name the file of" in said
+    assert "Usage" not in said
+    assert main([*place, option, str(tmp_path)]) == 2
+    assert f"tfedge: {option} {tmp_path}: is no file\n" in capsys.readouterr().err
+
+
+def test_a_key_that_others_may_read_is_told(there, board, model, tmp_path):
+    key = Path(shutil.copy(there.folder / "user_key", tmp_path))
+    key.chmod(0o644)
+    config = tmp_path / "config"
+    config.write_text(f"UserKnownHostsFile {there.folder}/known_hosts\nIdentitiesOnly yes\n")
+    with pytest.raises(UserError, match=r"others may read its file\n  .*chmod 600"):
+        put(model(), replace(board, config=config, identity=key))
+
+
+def test_a_deploy_takes_one_connection_and_leaves_none(there, board, model):
+    log = there.folder / "log"
+    before = log.read_text().count("Accepted publickey")
+    put(model(), board)
+    assert log.read_text().count("Accepted publickey") == before + 1
+    wait_for(lambda: not children(there.server))
+
+
+def test_connections_that_the_user_shares_already_are_taken(there, board, model, tmp_path):
+    config, socket = tmp_path / "config", tmp_path / "mine"
+    own = f"ControlPath {socket}\nControlMaster auto\nControlPersist yes\n"
+    config.write_text(own + there.config.read_text())
+    mine = replace(board, config=config)
+    put(model(), mine)
+    assert socket.exists()  # and theirs to end
+    subprocess.run(["ssh", "-F", str(config), "-O", "exit", board.at], check=True)
 
 
 def test_the_unit_keeps_what_is_not_of_the_board():

@@ -200,6 +200,7 @@ def test_a_zipped_stack_may_have_either_order(answer, tmp_path, order):
         (["a.jpg", "--selftest"], "--selftest takes no inputs; leave out a.jpg"),
         (["--watch", "w", "--selftest"], "--selftest takes no inputs; leave out w"),
         (["a.jpg", "b.jpg", "--bench", "3"], "--bench takes one picture or .npy, or none; leave"),
+        (["-", "--bench", "3"], "--bench takes one picture or .npy, or none; leave out -"),
         (["--watch", "w", "--bench", "3"], "--bench takes one picture or .npy, or none; leave"),
         (["a.jpg", "--state", "s"], "--state is of --watch DIR"),
         (["a.jpg", "--format", "xml"], "invalid choice: 'xml'"),

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,22 @@ def test_every_single_layer_can_be_kept_out(twins, inputs):
         near = signal_to_noise(answers(twins.int8, inputs), answers(content, inputs))
         assert near > 20.0, layer
         check(content, "int8", (0.0, 1.0), "x", twins.layers, kept=[layer])
+
+
+def test_what_is_outside_from_the_start_stays_there_whatever_is_tried(twins, inputs):
+    outside = replace(twins, outside=("inner",))
+    wanted = answers(mixed(twins, ["inner", "logits"]), inputs)
+    assert np.array_equal(answers(mixed(outside, ["logits"]), inputs), wanted)
+    tried = []
+
+    def measure(content):
+        tried.append(answers(content, inputs))
+        return float(np.array_equal(tried[-1], wanted))
+
+    found = fewest(outside, ["inner", "logits"], measure, 1.0, tried=1)
+    assert np.array_equal(tried[0], answers(mixed(twins, ["inner"]), inputs))
+    assert (found.layers, found.accuracy) == (("logits",), 1.0)
+    assert found.flatbuffer == mixed(outside, ["logits"])
 
 
 def test_with_all_layers_kept_out_only_the_ends_are_rounded(inputs):

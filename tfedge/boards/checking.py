@@ -27,6 +27,7 @@ _PER_TENSOR = (
     "convert with tfedge, which gives a dense layer one scale; in TensorFlow's own converter set "
     "_experimental_disable_per_channel_quantization_for_dense_layers = True"
 )
+_LSTM = "int8 lstm"
 _STATEFUL = ("LSTM", "RNN", "SVDF")
 _SHOWN = 5
 
@@ -92,13 +93,9 @@ def check(content: bytes, where: object, target: Target, layers: Layers = ()) ->
       UserError: The file is none of TFLite's, is cut off or is damaged.
     """
     known = facts(content, where)
-    found = _merged([*_kernels(known, target, layers), *_file(known, target)])
-    mapped = None
-    if target.edge_tpu and EDGE_TPU not in known.custom_operators:
-        from tfedge.boards.edgetpu import mapping
-
-        mapped = mapping(content, where)
-        found += _edge_tpu(mapped)
+    mapped = _mapping(content, where, target, known)
+    found = _merged([*_kernels(known, target, layers, mapped), *_file(known, target)])
+    found += _edge_tpu(mapped) if mapped else []
     return Verdict(
         target,
         tuple(sorted(found, key=lambda one: SEVERITIES.index(one.severity))),
@@ -107,6 +104,27 @@ def check(content: bytes, where: object, target: Target, layers: Layers = ()) ->
         _need(known, target),
         mapped,
     )
+
+
+def unfit(content: bytes, layers: Layers, target: Target) -> dict[str, str]:
+    """Name the layers of an int8 file that are wrong on a target in int8 alone, and what is wrong.
+
+    Those of which no operator tells the layer are left out; `check` finds them.
+
+    Args:
+      layers: The network's, see `names.of_network`.
+    """
+    known = facts(content, target.name)
+    on_tpu = _on_tpu(_mapping(content, target.name, target, known))
+    subgraph = known.subgraphs[0]
+    owners = names.of_operators(subgraph, layers)
+    wrong = [name for name in target.runtimes if name in WRONG[_LSTM]]
+    return {
+        own[0]: f"int8 LSTM is wrong on {runtimes.listed(wrong)}"
+        for index, (operator, own) in enumerate(zip(subgraph.operators, owners, strict=True))
+        for what, *_ in _nonsense(operator, subgraph)
+        if what == _LSTM and own and wrong and index not in on_tpu
+    }
 
 
 def as_json(of: Verdict) -> dict[str, Any]:
@@ -131,17 +149,39 @@ def sentence(of: Finding) -> str:
     return f"{_few(list(of.operators))}: {on}{of.happens}" if of.operators else f"{on}{of.happens}"
 
 
-def _kernels(known: Facts, target: Target, layers: Layers) -> Iterator[Finding]:
+def _mapping(content: bytes, where: object, target: Target, known: Facts) -> Mapping | None:
+    """Predict what the Edge TPU's compiler makes of a file, if it is yet to be compiled for one."""
+    if not target.edge_tpu or EDGE_TPU in known.custom_operators:
+        return None
+    from tfedge.boards.edgetpu import mapping
+
+    return mapping(content, where)
+
+
+def _on_tpu(mapped: Mapping | None) -> set[int]:
+    """Return the operators of the first graph that no runtime's kernel computes."""
+    from tfedge.boards.edgetpu_rules import MAPPED
+
+    return {one.index for one in mapped.operators if one.status == MAPPED} if mapped else set()
+
+
+def _kernels(
+    known: Facts, target: Target, layers: Layers, mapped: Mapping | None
+) -> Iterator[Finding]:
     """Yield what the single operators meet; each finding names one operator."""
-    for subgraph in known.subgraphs:
+    on_tpu = _on_tpu(mapped)
+    for number, subgraph in enumerate(known.subgraphs):
         owners = names.of_operators(subgraph, layers or names.guessed(subgraph))
-        for operator, own in zip(subgraph.operators, owners, strict=True):
+        for index, (operator, own) in enumerate(zip(subgraph.operators, owners, strict=True)):
             place = _place(operator, own, subgraph)
-            for finding in _of_operator(operator, subgraph, target):
+            by_cpu = number > 0 or index not in on_tpu
+            for finding in _of_operator(operator, subgraph, target, by_cpu=by_cpu):
                 yield replace(finding, operators=(place,))
 
 
-def _of_operator(operator: Operator, subgraph: Subgraph, target: Target) -> Iterator[Finding]:
+def _of_operator(
+    operator: Operator, subgraph: Subgraph, target: Target, *, by_cpu: bool
+) -> Iterator[Finding]:
     if operator.custom:
         yield from _custom(operator, target)
         return
@@ -152,6 +192,8 @@ def _of_operator(operator: Operator, subgraph: Subgraph, target: Target) -> Iter
         yield _no_kernel(operator, subgraph, lacking)
     loads = tuple(name for name in target.runtimes if name not in lacking)
     for what, happens, remedy in _nonsense(operator, subgraph):
+        if what == _LSTM and not by_cpu:
+            continue
         if wrong := tuple(name for name in loads if name in WRONG[what]):
             yield Finding(
                 WRONG_ANSWERS, (), wrong, f"answers nonsense, and says nothing: {happens}", remedy
@@ -192,7 +234,8 @@ def _nonsense(operator: Operator, subgraph: Subgraph) -> Iterator[tuple[str, str
     if "LSTM" in operator.name and fed == "int8":
         happens = "its int8 LSTM is off by as much as the answers vary"
         remedy = 'use tflite-runtime 2.12 or later, or write form = "dynamic" or "float16"'
-        yield "int8 lstm", happens, remedy
+        remedy += "; a convert stage of this target leaves it in float where it knows the layer"
+        yield _LSTM, happens, remedy
 
 
 def _custom(operator: Operator, target: Target) -> Iterator[Finding]:

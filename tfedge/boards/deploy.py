@@ -19,124 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from tfedge import paths
-from tfedge.boards import measured, service
+from tfedge.boards import measured, scripts, service
 from tfedge.boards.ssh import Answer, Board
 from tfedge.errors import CheckError, UserError
 from tfedge.progress import Progress
 from tfedge.tflite import card
 
-MODEL = "model.tflite"
 TEST_S, BENCH_S = 600.0, 3600.0
 """How long a board may take; a first start from a slow card is minutes."""
 
 _AS_JSON = ("--format", "json")
-_NO_FOLDER, _NO_PYTHON, _OLD_PYTHON, _NO_ROOM, _NO_PREVIOUS, _FOREIGN, _BROKEN_PYTHON = range(3, 10)
-_LOCK_S = 60
-
-# In the folder, $python being what the user asked for, or nothing.
-_PYTHON = f"""
-case $python in "~/"*) python=$HOME/${{python#"~/"}} ;; esac
-[ -n "$python" ] || [ ! -x venv/bin/python3 ] || python=venv/bin/python3
-python=$(command -v "${{python:-python3}}") || exit {_NO_PYTHON}
-case $python in /*) ;; *) python=$(pwd)/$python ;; esac
-"""
-
-# Arguments: the folder, the version's name, the kB it needs, a Python or nothing.
-_PREPARE = f"""
-mkdir -p "$1/versions" && cd "$1" && [ -w . ] && [ -w versions ] || exit {_NO_FOLDER}
-for name in current previous; do [ ! -e $name ] || [ -L $name ] || exit {_FOREIGN}; done
-python=$4{_PYTHON}
-[ "$("$python" -c 'print(6 * 7)' </dev/null)" = 42 ] || exit {_BROKEN_PYTHON}
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 7))' </dev/null || exit {_OLD_PYTHON}
-free=$(df -Pk . | awk 'NR == 2 {{ print $4 }}')
-echo "tfedge:free=$free"
-[ -z "$free" ] || [ "$free" -ge "$3" ] || exit {_NO_ROOM}
-rm -rf "versions/.new-$2" && mkdir "versions/.new-$2" || exit {_NO_FOLDER}
-echo "tfedge:folder=$(pwd)"
-echo "tfedge:python=$python"
-echo "tfedge:current=$(readlink current)"
-"""
-
-# Arguments: a version's folder, a Python, infer.py's arguments.
-_INFER = """
-cd "$1" || exit 2
-python=$2
-shift 2
-exec "$python" infer.py "$@" </dev/null
-"""
-
-# From here on a broken connection must not stop it half way, nor another deploy come between.
-_LINK = f"""
-trap '' HUP PIPE
-set -e
-cd "$1"
-exec 9>.lock
-flock -w {_LOCK_S} 9 || {{ echo "another deploy has held it for {_LOCK_S} s" >&2; exit 1; }}
-python=$2
-link() {{ ln -s "$1" ".$2.$$"; mv -Tf ".$2.$$" "$2"; }}
-old=$(readlink current || true)
-"""
-
-# Says whether a process that runs version $1 can go on with the model of version $2: it cannot with
-# another runner or another input.  In the folder, $python being one.
-_SAME = """
-fed() {
-  "$python" -c 'import json, sys, zipfile
-print(json.loads(zipfile.ZipFile(sys.argv[1]).read("card.json"))["input"])' \
-    "$1/model.tflite" </dev/null 2>/dev/null || echo "$1"
-}
-compare() {
-  code=same
-  for file in "$2"/*.py; do
-    cmp -s "$file" "$1/${file##*/}" || code=changed
-  done
-  [ "$(fed "$1")" = "$(fed "$2")" ] || code=changed
-  echo "tfedge:code=$code"
-}
-"""
-
-_NAME = "[0-9a-f]" * 8
-"""The shell's pattern of a version's name: whatever else is in the folder is somebody's own."""
-
-# Arguments: the folder, a Python, the version's name.  Versions before the previous one go.
-_SWITCH = f"""{_SAME}{_LINK}
-name=$3
-number=1
-while [ -e "versions/$name" ]; do number=$((number + 1)); name=$3.$number; done
-mv "versions/.new-$3" "versions/$name"
-compare "$old" "versions/$name"
-sync
-link "versions/$name" current
-case "$old" in
-  "" | "versions/$3" | "versions/$3".*) ;;
-  *) link "$old" previous ;;
-esac
-previous=$(readlink previous || true)
-for version in versions/*; do
-  case "$version" in
-    "versions/$name" | "$previous") ;;
-    versions/{_NAME} | versions/{_NAME}.*) [ ! -e "$version/infer.py" ] || rm -rf "$version" ;;
-  esac
-done
-find versions -maxdepth 1 -name '.new-{_NAME}' -mmin +60 -exec rm -rf {{}} +
-"""
-
-_PREVIOUS = f"""
-cd "$1" || exit {_NO_FOLDER}
-[ -e previous/{MODEL} ] || exit {_NO_PREVIOUS}
-echo "tfedge:folder=$(pwd)"
-echo "tfedge:current=$(readlink current)"
-echo "tfedge:previous=$(readlink previous)"
-python=$2{_PYTHON}
-echo "tfedge:python=$python"
-"""
-
-_SWAP = f"""{_SAME}{_LINK}
-new=$(readlink previous)
-compare "$old" "$new"
-link "$new" current
-link "$old" previous
-"""
 
 
 @dataclass(frozen=True)
@@ -147,11 +39,30 @@ class Wishes:
       python: The board's Python; empty for the folder's own venv, or else python3.
       service: Leave it running, started with the board.
       bench: Inferences to time there; 0 for none.
+      build: The build folder that keeps what they took; None for the model's own.
     """
 
     python: str = ""
     service: bool = False
     bench: int = 0
+    build: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is on a board before a deploy.
+
+    Attributes:
+      board: Its folder is absolute.
+      python: The board's, absolute.
+      old: The version in use, ``versions/NAME``, or nothing.
+      there: It is the very one that is to be deployed, and whole.
+    """
+
+    board: Board
+    python: str
+    old: str
+    there: bool
 
 
 def deploy(
@@ -172,32 +83,42 @@ def deploy(
     """
     card.read(_content(model), model)
     files = sorted((device or paths.bundled() / "device").glob("*.py"))
-    with tempfile.TemporaryDirectory(prefix="tfedge-deploy-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tfedge-deploy-") as folder, board.sharing() as shared:
         staged = [Path(shutil.copy(file, folder)) for file in files]
-        staged.append(Path(shutil.copy(model, Path(folder) / MODEL)))
+        staged.append(Path(shutil.copy(model, Path(folder) / scripts.MODEL)))
         name = _name(staged)
-        board, python, old = _prepared(board, wishes, name, sum(f.stat().st_size for f in staged))
+        found = _prepared(shared, wishes, name, sum(file.stat().st_size for file in staged))
         if wishes.service:
-            service.refuse_odd(board.folder, python)
-        with _unchanged(old):
-            new = f"{board.folder}/versions/.new-{name}"
-            board.copy(staged, new)
-            progress.say(f"copied       {len(staged)} files to {board.at}:{board.folder}")
-            if any(file.name == "doctor.py" for file in files):
-                _examined(board, new, python, progress)
-            _tested(board, new, python, progress)
-    switched = board.run(_SWITCH, board.folder, python, name)
-    _expect(switched, board)
-    progress.say(f"in use       version {name}" + (f", was {_short(old)}" if old else ""))
-    if wishes.service:
-        progress.say(f"service      {service.install(board, python, device)}")
-    else:
-        _reloaded(board, switched, progress)
-    if wishes.bench:
-        figures = bench(board, python, wishes.bench)
-        file = measured.save(figures, model)
-        progress.say(f"benchmark    {file}")
+            service.refuse_odd(found.board.folder, found.python)
+        with _unchanged(found.old):
+            _tried(found, name, staged, progress)
+        if not found.there:
+            _expect(found.board.run(scripts.SWITCH, found.board.folder, found.python, name), board)
+            was = f", was {_short(found.old)}" if found.old else ""
+            progress.say(f"in use       version {name}{was}")
+        if wishes.service:
+            progress.say(f"service      {service.install(found.board, found.python, device)}")
+        else:
+            _reloaded(found.board, progress)
+        if wishes.bench:
+            figures = bench(found.board, found.python, wishes.bench)
+            file = measured.save(figures, model, wishes.build or model.parent)
+            progress.say(f"benchmark    {file}")
     return name
+
+
+def _tried(found: _Found, name: str, staged: list[Path], progress: Progress) -> None:
+    """Copy a version, unless it is there, and have the doctor and its own test look at it."""
+    board, version = found.board, found.old if found.there else f"versions/.new-{name}"
+    folder = f"{board.folder}/{version}"
+    if found.there:
+        progress.say(f"in use       version {name} already, and whole; not copied again")
+    else:
+        board.copy(staged, folder)
+        progress.say(f"copied       {len(staged)} files to {board.at}:{board.folder}")
+    if any(file.name == "doctor.py" for file in staged):
+        _examined(board, folder, found.python, progress)
+    _tested(board, folder, found.python, progress)
 
 
 def rollback(board: Board, wishes: Wishes, progress: Progress) -> str:
@@ -210,22 +131,26 @@ def rollback(board: Board, wishes: Wishes, progress: Progress) -> str:
       UserError: There is none, or the board cannot be reached.
       CheckError: It failed its test there.
     """
-    answer = board.run(_PREVIOUS, board.folder, wishes.python)
-    if answer.status == _NO_PREVIOUS:
+    with board.sharing() as shared:
+        return _rolled_back(shared, wishes, progress)
+
+
+def _rolled_back(board: Board, wishes: Wishes, progress: Progress) -> str:
+    answer = board.run(scripts.PREVIOUS, board.folder, wishes.python)
+    if answer.status == scripts.NO_PREVIOUS:
         fix = "only a second deploy leaves one behind"
         raise UserError(board.at, f"there is no version before in {board.folder}", fix)
-    if answer.status == _NO_FOLDER:
+    if answer.status == scripts.NO_FOLDER:
         raise UserError(board.at, f"there is no {board.folder}", "deploy to it first")
     _expect(answer, board)
     told = answer.told
     board = replace(board, folder=told["folder"])
     with _unchanged(told["current"]):
         _tested(board, f"{board.folder}/previous", told["python"], progress)
-    swapped = board.run(_SWAP, board.folder, told["python"])
-    _expect(swapped, board)
+    _expect(board.run(scripts.SWAP, board.folder, told["python"]), board)
     name = _short(told["previous"])
     progress.say(f"in use       version {name}, was {_short(told['current'])}")
-    _reloaded(board, swapped, progress)
+    _reloaded(board, progress)
     return name
 
 
@@ -233,11 +158,11 @@ def bench(board: Board, python: str, runs: int) -> dict[str, Any]:
     """Return what `infer.py --bench` measures on the board with the version in use."""
     current = f"{board.folder}/current"
     asked = ("--bench", str(runs), *_AS_JSON)
-    answer = board.run(_INFER, current, python, MODEL, *asked, limit_s=BENCH_S)
+    answer = board.run(scripts.INFER, current, python, scripts.MODEL, *asked, limit_s=BENCH_S)
     figures = _json(answer)
     if answer.status or figures is None:
         raise CheckError(board.at, f"the benchmark failed: {answer.last}", "the version is in use")
-    return {"host": board.host, **figures}
+    return {"host": board.name, **figures}
 
 
 def _content(model: Path) -> bytes:
@@ -258,30 +183,32 @@ def _name(files: list[Path]) -> str:
     return found.hexdigest()[:8]
 
 
-def _prepared(board: Board, wishes: Wishes, name: str, size: int) -> tuple[Board, str, str]:
-    """Return the board with its folder absolute, its Python, and the version in use or nothing."""
+def _prepared(board: Board, wishes: Wishes, name: str, size: int) -> _Found:
     needed = 2 * size // 1024 + 1024
-    answer = board.run(_PREPARE, board.folder, name, str(needed), wishes.python)
+    answer = board.run(scripts.PREPARE, board.folder, name, str(needed), wishes.python)
     told = answer.told
     python = wishes.python or "python3"
     troubles = {
-        _NO_FOLDER: (
+        scripts.NO_FOLDER: (
             f"cannot write to {board.folder}: {answer.last}",
             "take a folder of your own, such as one below the home folder",
         ),
-        _NO_PYTHON: (
+        scripts.NO_PYTHON: (
             f"there is no {python} there",
             "name another one with --python"
             if wishes.python
             else "install it: sudo apt install python3",
         ),
-        _BROKEN_PYTHON: (f"its {python} is no Python that runs", "name another one with --python"),
-        _FOREIGN: (
+        scripts.BROKEN_PYTHON: (
+            f"its {python} is no Python that runs",
+            "name another one with --python",
+        ),
+        scripts.FOREIGN: (
             f"in {board.folder}, current or previous is no link of tfedge's",
             "move it away, or take another folder",
         ),
-        _OLD_PYTHON: (f"its {python} is older than 3.7", "name another one with --python"),
-        _NO_ROOM: (
+        scripts.OLD_PYTHON: (f"its {python} is older than 3.7", "name another one with --python"),
+        scripts.NO_ROOM: (
             f"no room: {int(told.get('free') or 0):,} kB free, {needed:,} needed",
             "delete what is not needed there",
         ),
@@ -289,7 +216,8 @@ def _prepared(board: Board, wishes: Wishes, name: str, size: int) -> tuple[Board
     if answer.status in troubles:
         raise UserError(board.at, *troubles[answer.status])
     _expect(answer, board)
-    return replace(board, folder=told["folder"]), told["python"], told["current"]
+    board = replace(board, folder=told["folder"])
+    return _Found(board, told["python"], told["current"], "there" in told)
 
 
 def _examined(board: Board, folder: str, python: str, progress: Progress) -> None:
@@ -309,8 +237,8 @@ def _tested(board: Board, folder: str, python: str, progress: Progress) -> None:
 
 def _asked(board: Board, folder: str, python: str, question: str) -> tuple[str, dict[str, Any]]:
     """Return what infer.py found wrong, empty for nothing, and what else it said."""
-    asked = (MODEL, question, *_AS_JSON)
-    answer = board.run(_INFER, folder, python, *asked, limit_s=TEST_S)
+    asked = (scripts.MODEL, question, *_AS_JSON)
+    answer = board.run(scripts.INFER, folder, python, *asked, limit_s=TEST_S)
     facts = _json(answer) or {}
     findings = "; ".join(facts.get("findings", ())) or answer.last
     return (findings if answer.status else ""), facts
@@ -320,8 +248,8 @@ def _of(facts: dict[str, Any], key: str) -> str:
     return f", {facts[key]}" if facts.get(key) else ""
 
 
-def _reloaded(board: Board, switched: Answer, progress: Progress) -> None:
-    told = service.reload(board, restart=switched.told.get("code") != "same")
+def _reloaded(board: Board, progress: Progress) -> None:
+    told = service.reload(board)
     if told:
         progress.say(f"service      {told}")
 

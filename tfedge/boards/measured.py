@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ from tfedge import paths
 FOLDER = "boards"
 
 
-def save(figures: dict[str, Any], model: Path) -> Path:
-    """Write what a board measured of `model` beside it, and return the file.
+def save(figures: dict[str, Any], model: Path, build: Path) -> Path:
+    """Write what a board measured of `model` into a build folder, and return the file.
 
     Args:
-      figures: ``host``, the board's name, and what `infer.py --bench` found.
+      figures: ``host``, the board's `Board.name`, and what `infer.py --bench` found.
     """
-    folder = model.parent / FOLDER
+    folder = build / FOLDER
     folder.mkdir(exist_ok=True)
-    file = folder / f"{figures['host']}.json"
+    # Not every file system takes the colons of a port and of IPv6.
+    name = re.sub(r"[^\w@.-]", "+", figures["host"])
+    file = folder / f"{name}.json"
     kept = {"model_sha256": fingerprint(model), **figures}
     paths.replace(file, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     return file
@@ -44,6 +47,12 @@ def figures(build: Path) -> list[dict[str, Any]]:
         if isinstance(one, dict) and "host" in one and one.get("model_sha256") in known:
             found.append({**one, "model": known[one["model_sha256"]]})
     return found
+
+
+def holds(build: Path, model: Path) -> bool:
+    """Whether a build folder has `model`, as it is or with another card."""
+    wanted = fingerprint(model)
+    return any(fingerprint(made) == wanted for made in build.glob("*.tflite"))
 
 
 def fingerprint(model: Path) -> str:

@@ -10,6 +10,9 @@ from tfedge.boards.ssh import Board
 from tfedge.errors import CheckError, UserError
 
 NAME = "tfedge.service"
+OWED = ".owed"
+"""File in the board's folder: the ``reload`` or ``restart`` that a running service still needs."""
+
 SYSTEM, USER = "system", "user"
 """Whose service it is: the system's wants root to install it, a user's own does not."""
 
@@ -40,6 +43,7 @@ root install -m 644 "$1/{NAME}" /etc/systemd/system/{NAME}
 root systemctl daemon-reload
 root systemctl enable {NAME}
 root systemctl restart {NAME}
+rm -f "$1/{OWED}"
 """,
     USER: f"""
 set -e
@@ -48,6 +52,7 @@ cp "$1/{NAME}" "$HOME/.config/systemd/user/{NAME}"
 systemctl --user daemon-reload
 systemctl --user enable {NAME}
 systemctl --user restart {NAME}
+rm -f "$1/{OWED}"
 """,
 }
 
@@ -57,18 +62,23 @@ _WALLS = re.compile(
     r"|CapabilityBoundingSet|Restrict\w+|LockPersonality|SystemCall\w+|Device\w+"
 )
 
-# Arguments: the folder, reload or restart.  Only a service of this folder is touched.
+# Argument: the folder.  Only a service of this folder is touched.
 _RELOAD = f"""{_AS_ROOT}
-command -v systemctl >/dev/null || exit 0
+folder=$1
+cd "$folder" || exit
+owed=$(cat {OWED} 2>/dev/null)
+[ -n "$owed" ] || exit 0
+echo "tfedge:owed=$owed"
 ours() {{
   "$@" is-active --quiet {NAME} && "$@" cat {NAME} | grep -qF " $folder/current/infer.py "
 }} 2>/dev/null
-folder=$1
-if ours systemctl; then
-  root systemctl "$2" {NAME} && echo tfedge:done=$2 || exit {_NO_RIGHT}
+if ! command -v systemctl >/dev/null; then :
+elif ours systemctl; then
+  root systemctl "$owed" {NAME} && echo tfedge:done=yes || exit {_NO_RIGHT}
 elif ours systemctl --user; then
-  systemctl --user "$2" {NAME} && echo tfedge:done=$2 || exit {_NO_RIGHT}
+  systemctl --user "$owed" {NAME} && echo tfedge:done=yes || exit {_NO_RIGHT}
 fi
+rm -f {OWED}
 """
 
 
@@ -113,13 +123,14 @@ def install(board: Board, python: str, device: Path | None) -> str:
     return f"{NAME} runs as a {kind} service{watches}{after}"
 
 
-def reload(board: Board, *, restart: bool) -> str:
+def reload(board: Board) -> str:
     """Tell a running service of this folder that its model changed; return what was done, if any.
 
-    A reload keeps the process and needs the same runner; a new runner needs a restart.
+    A reload keeps the process and needs the same runner; a new runner needs a restart.  Which of
+    them a switch needs it has noted, and the note stays until it is done.
     """
-    action = "restart" if restart else "reload"
-    answer = board.run(_RELOAD, board.folder, action)
+    answer = board.run(_RELOAD, board.folder)
+    action = answer.told.get("owed", "restart")
     if answer.status:
         by_hand = f"sudo systemctl {action} {NAME}"
         return f"still runs the version before ({answer.last}); there: {by_hand}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tfedge.errors import UserError
@@ -16,6 +19,9 @@ FAILED = 255
 """How ssh ends when the connection, not the command, is what failed."""
 
 MARK = "tfedge:"
+
+_IDLE_S = 60
+"""After so long a shared connection that nobody has ended, as of a killed tfedge, ends."""
 
 _TARGET = re.compile(r"((?:[\w.-]+@)?(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)):(.+)")
 _FOLDER = re.compile(r"(?:~/)?[\w./+-]+")
@@ -39,6 +45,10 @@ _TROUBLES = {
     "Host key verification failed": (
         "its key is not known here",
         "connect once by hand and compare the key: ssh {at}",
+    ),
+    "UNPROTECTED PRIVATE KEY FILE": (
+        "ssh leaves your key alone, as others may read its file",
+        "take that right from them: chmod 600 FILE",
     ),
     "Permission denied (": (
         "it takes none of your keys",
@@ -79,6 +89,7 @@ class Board:
       port: None leaves it to the user's config, as for `identity` and `config`.
       identity: File of a private key.
       config: Another file than ``~/.ssh/config``.
+      socket: Where the connection that its commands share is found, see `sharing`.
     """
 
     at: str
@@ -86,11 +97,37 @@ class Board:
     port: int | None = None
     identity: Path | None = None
     config: Path | None = None
+    socket: Path | None = None
 
     @property
-    def host(self) -> str:
-        """The host's name, for a file's name."""
-        return self.at.rpartition("@")[2].strip("[]").replace(":", "_")
+    def name(self) -> str:
+        """``USER@HOST:PORT``, as far as they were given: what tells it from other boards."""
+        return f"{self.at}:{self.port}" if self.port else self.at
+
+    @contextmanager
+    def sharing(self) -> Iterator[Board]:
+        """Yield the board with one connection for all that is asked of it: logging in takes time.
+
+        Where the user's config has connections shared, theirs is taken, which may be open; the ssh
+        of Windows shares none.
+        """
+        if os.name == "nt":
+            yield self
+            return
+        shown = self._local(["ssh", "-G", *self._options("-p"), self._plain], "", None)
+        if "\ncontrolpath " in shown.out:
+            yield self
+            return
+        # Only its owner may look into it, and a socket's path must be short.
+        with tempfile.TemporaryDirectory(prefix="tfedge-ssh-") as folder:
+            socket = Path(folder, "s")
+            shared = replace(self, socket=socket)
+            try:
+                yield shared
+            finally:
+                if socket.exists():
+                    end = ["ssh", *shared._options("-p"), "-O", "exit", self._plain]
+                    self._local(end, "", None)
 
     def run(self, script: str, *arguments: str, limit_s: float | None = None) -> Answer:
         """Run a shell script there, its arguments being $1 and so on.
@@ -100,8 +137,8 @@ class Board:
         """
         # The script goes in by stdin: what a login shell other than sh would make of it is open.
         command = shlex.join(["sh", "-s", "--", *arguments])
-        at = self.at.replace("[", "").replace("]", "")
-        answer = self._local(["ssh", "-T", *self._options("-p"), at, command], script, limit_s)
+        to = [*self._options("-p"), self._plain]
+        answer = self._local(["ssh", "-T", *to, command], script, limit_s)
         if answer.status == FAILED:
             raise self._trouble(answer.err)
         return answer
@@ -119,8 +156,16 @@ class Board:
         if answer.status:
             raise self._trouble(answer.err)
 
+    @property
+    def _plain(self) -> str:
+        """`at` as ssh takes it; only scp has brackets around an address."""
+        return self.at.replace("[", "").replace("]", "")
+
     def _options(self, port: str) -> list[str]:
         options = list(_OPTIONS)
+        if self.socket:
+            options += ["-o", "ControlMaster=auto", "-o", f"ControlPath={self.socket}"]
+            options += ["-o", f"ControlPersist={_IDLE_S}"]
         options += [port, str(self.port)] if self.port else []
         options += ["-i", str(self.identity)] if self.identity else []
         return options + (["-F", str(self.config)] if self.config else [])
@@ -163,8 +208,16 @@ def board(
     """Read ``USER@HOST:DIR``.
 
     Raises:
-      UserError: It is none, or its folder has characters that scp and a shell read differently.
+      UserError: It is none, or its folder has characters that scp and a shell read differently; or
+        a file that is given is not there.
     """
+    for option, file, what in (
+        ("-i", identity, "a private key, such as ~/.ssh/id_ed25519"),
+        ("-F", config, "an ssh config, or leave it out for ~/.ssh/config"),
+    ):
+        if file and not file.is_file():
+            problem = "is no file" if file.exists() else "is not there"
+            raise UserError(f"{option} {file}", problem, f"name the file of {what}")
     found = _TARGET.fullmatch(target)
     if not found or target.startswith("-"):
         raise UserError(target, "is no place on a board", "write USER@HOST:DIR, as pi@raspi:tfedge")

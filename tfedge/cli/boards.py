@@ -11,7 +11,7 @@ import click
 from tfedge import progress
 from tfedge.boards.pi import BOARDS
 from tfedge.boards.targets import TARGETS
-from tfedge.cli.options import BUILD_DIR, FILE, JSON, PATH, read
+from tfedge.cli.options import BUILD_DIR, JSON, PATH, is_given, read
 from tfedge.errors import UserError
 
 
@@ -100,8 +100,8 @@ def cost(model: Path, targets: tuple[str, ...], *, as_json: bool) -> None:
 @click.argument("target", metavar="USER@HOST:DIR")
 @click.argument("model", required=False, type=PATH)
 @click.option("-p", "--port", type=click.IntRange(1, 65535), help="The board's port for ssh.")
-@click.option("-i", "--identity", type=FILE, metavar="FILE", help="Private key to log in with.")
-@click.option("-F", "--ssh-config", type=FILE, metavar="FILE", help="In place of ~/.ssh/config.")
+@click.option("-i", "--identity", type=PATH, metavar="FILE", help="Private key to log in with.")
+@click.option("-F", "--ssh-config", type=PATH, metavar="FILE", help="In place of ~/.ssh/config.")
 @click.option("--python", default="", help="The board's Python.  [default: DIR/venv's, or python3]")
 @click.option("--service", is_flag=True, help="Leave it running, started with the board.")
 @click.option("--bench", type=click.IntRange(1), metavar="N", help="Time N inferences there.")
@@ -123,22 +123,39 @@ def deploy(  # noqa: PLR0913 - click hands over an argument for every option
     """Put MODEL on a board, test it there, and only then use it.
 
     MODEL is a .tflite with its card, or a pipeline file, whose result is taken.  What goes wrong
-    before the end leaves the version in use as it was.
+    before the end leaves the version in use as it was.  A version that is in use already is not
+    copied again, only tested.
     """
     from tfedge.boards import deploy as work
     from tfedge.boards.ssh import board
     from tfedge.plan import pipeline
 
     place = board(target, port=port, identity=identity, config=ssh_config)
-    wishes = work.Wishes(python, service, bench or 0)
-    if rollback and (model or service or bench):
+    named = is_given("build_dir")
+    if rollback and (model or service or bench or named):
         raise UserError("--rollback", "goes alone", f"write: tfedge deploy {target} --rollback")
     if rollback:
-        name = work.rollback(place, wishes, progress.terminal())
+        name = work.rollback(place, work.Wishes(python), progress.terminal())
     elif model is None:
         fix = f"write: tfedge deploy {target} MODEL.tflite"
         raise UserError("tfedge deploy", "no model is named", fix)
     else:
         file = pipeline.model_of(model, build_dir)
+        kept = _kept_in(build_dir, file) if named and file == model else None
+        wishes = work.Wishes(python, service, bench or 0, kept)
         name = work.deploy(file, place, wishes, progress.terminal())
     click.echo(f"{target}: version {name} is in use")
+
+
+def _kept_in(build_dir: Path, model: Path) -> Path:
+    """Return the folder of the pipeline that made a bare model, where its figures belong."""
+    from tfedge.boards import measured
+    from tfedge.tflite import card
+
+    made_by = card.read(read(model), model)[0].made_by
+    folder = build_dir / made_by.pipeline
+    if not measured.holds(folder, model):
+        fix = f"leave it out: what --bench measures is then kept in {model.parent}/boards"
+        problem = f"{model} is no result of pipeline {made_by.pipeline!r} in it"
+        raise UserError(f"--build-dir {build_dir}", problem, fix)
+    return folder

@@ -9,7 +9,6 @@ import click
 from tfedge.errors import UserError
 
 PATH = click.Path(path_type=Path)
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 BUILD_DIR = click.option(
     "--build-dir", type=PATH, default="build", show_default=True, help="Folder for all results."
 )
@@ -21,6 +20,12 @@ SET = click.option(
     help="Take this in place of what the file says; may be repeated.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def is_given(name: str) -> bool:
+    """Whether the user wrote the option of a parameter, which may have a default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not click.core.ParameterSource.DEFAULT
 
 
 def read(file: Path) -> bytes:

@@ -30,8 +30,8 @@ def text(of: Verdict, where: object, *, carded: bool = True) -> str:
         lines += ["Edge TPU", textwrap.indent(edgetpu.describe(of.mapping), "  "), ""]
     room = f" of {of.target.memory_mib}" if of.target.memory_mib else ""
     lines.append(
-        f"memory   about {of.process_bytes / MIB:.0f} MiB{room}, of which activations"
-        f" {of.arena_bytes / MIB:.2f} (estimated)"
+        f"memory   about {of.process_bytes / MIB:.0f} MiB{room}, of which activations take"
+        f" {of.arena_bytes / 1024:,.1f} kB (estimated)"
     )
     if of.ok:
         lines.append("verdict  it runs there and answers right, as far as is known")

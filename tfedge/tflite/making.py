@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from tfedge.data.sampling import stratified
 from tfedge.errors import CheckError, UserError
 from tfedge.networks.backend import keras
 from tfedge.tflite import comparison, conversion, gates, mixing, names, recurrent
+from tfedge.tflite.names import Layers
 from tfedge.tflite.repair import Jury, repaired
 from tfedge.tflite.running import time_ratio
 from tfedge.tflite.wishes import Wishes
@@ -35,6 +37,12 @@ class Converted:
     network: keras.Model | None = None
 
 
+Unfit = Callable[[bytes, Layers], Mapping[str, str]]
+"""Names the layers of an int8 file that are wrong in int8 where it is to run, and right in float.
+
+Each has what is wrong, in words."""
+
+
 class Conversion:
     """One network on its way to a .tflite.
 
@@ -42,10 +50,19 @@ class Conversion:
       model: Of an earlier stage; float or quantization-aware.
       data: As the model takes it.
       where: What a message calls the stage.
+      unfit: Layers that become float whatever it costs; None for none.
     """
 
-    def __init__(self, model: keras.Model, data: Data, where: str, wishes: Wishes) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        data: Data,
+        where: str,
+        wishes: Wishes,
+        unfit: Unfit | None = None,
+    ) -> None:
         self.model, self.data, self.where, self.wishes = model, data, where, wishes
+        self.unfit = unfit
         self.layers = names.of_network(model)
         self.notes: list[str] = []
         self.figures: dict[str, Any] = {}
@@ -64,13 +81,18 @@ class Conversion:
         self._lint(chosen)
         self.samples = self.data.normalise(self.data.tune.inputs[chosen])
         kept: tuple[str, ...] = ()
-        made = self._made()
+        made = self.int8 = self._made()
+        unfit = self.unfit(made, self.layers) if self.unfit else {}
+        self.spared = tuple(unfit)
+        if self.spared:
+            made = self._with_float(made, unfit)
         if self.wishes.fallback == "none":
             gates.check_runs(made, self.wishes.form, self.where, self._untried())
         if self.wishes.max_drop < 1:
             made, kept = self._held(made)
         if self.wishes.fallback != "none":
             gates.check_runs(made, self.wishes.form, self.where, self._untried())
+        kept = (*self.spared, *kept)
         gates.check(made, self.wishes.form, self.limits, self.where, self.layers, kept)
         notes = {"notes": self.notes} if self.notes else {}
         return Converted(made, {**self.figures, **notes}, self.repaired)
@@ -111,6 +133,24 @@ class Conversion:
         self.figures["trials"] = {name: score.accuracy for name, score in done.trials.items()}
         return done.flatbuffer
 
+    def _with_float(self, made: bytes, unfit: Mapping[str, str]) -> bytes:
+        """Return an int8 file with the layers in float that are wrong otherwise."""
+        why = "; ".join(f"{names.described(one, self.layers)}: {unfit[one]}" for one in unfit)
+        if self._aware():
+            fix = "convert the stage before qat, whose layers can stay float"
+            raise UserError("target", why, f"choose another target, or {fix}")
+        twins = mixing.Twins(made, conversion.to_float(self.model), self.layers, self.spared)
+        try:
+            mixed = mixing.mixed(twins, ())
+        except UserError as error:
+            fix = 'choose another target, or write form = "dynamic" or "float16"'
+            problem = f"{why}, and it cannot stay float beside int8: {error.parts[1]}"
+            raise UserError("target", problem, fix) from None
+        self.figures["in_float"] = list(self.spared)
+        extra = len(mixed) - len(made)
+        self.notes.append(f"float instead of int8: {why}; {extra:+,} bytes")
+        return mixed
+
     def _jury(self) -> Jury:
         tune = self.data.tune
         chosen = np.sort(stratified(tune.classes, _JUDGED))
@@ -133,20 +173,20 @@ class Conversion:
         if self.wishes.form != "int8":
             raise self._failed(before, after, [])
         reference = conversion.to_float(self.model)
-        found = comparison.compare(reference, made, self.samples[:_COMPARED], self.layers)
-        worst = [layer.layer for layer in found.layers]
+        found = comparison.compare(reference, self.int8, self.samples[:_COMPARED], self.layers)
+        worst = [layer.layer for layer in found.layers if layer.layer not in self.spared]
         if self.wishes.fallback == "none":
             raise self._failed(before, after, worst)
-        return self._mixed(made, reference, worst, jury, before)
+        return self._mixed(reference, worst, jury, before)
 
     def _mixed(
-        self, made: bytes, reference: bytes, worst: list[str], jury: Jury, before: float
+        self, reference: bytes, worst: list[str], jury: Jury, before: float
     ) -> tuple[bytes, tuple[str, ...]]:
-        finer = reference
+        made, finer = self.int8, reference
         if self.wishes.fallback == "int16x8":
             finer = conversion.convert(self.model, "int16x8", self.samples, self.limits)
         kept = mixing.fewest(
-            mixing.Twins(made, finer, self.layers),
+            mixing.Twins(made, finer, self.layers, self.spared),
             worst,
             lambda flatbuffer: jury.score(flatbuffer).accuracy,
             before - self.wishes.max_drop,

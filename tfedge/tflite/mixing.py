@@ -36,11 +36,13 @@ class Twins:
       int8: A full-int8 .tflite without a card.
       finer: The same network in int16 with int8 weights, or in float32.
       layers: The network's, see `names.of_network`.
+      outside: Those that are out of int8 in every mixture.
     """
 
     int8: bytes
     finer: bytes
     layers: Layers
+    outside: tuple[str, ...] = ()
 
     @cached_property
     def flows(self) -> tuple[Flow, Flow]:
@@ -70,7 +72,7 @@ class Kept:
 
     Attributes:
       flatbuffer: The mixed model.
-      layers: Those that are out of int8, in the order in which they were taken out.
+      layers: Those that were taken out of int8, in that order.
       accuracy: Of the mixed model, as it was measured.
       extra_bytes: What it is larger than the int8 model.
       measured: How many models were measured.
@@ -92,6 +94,7 @@ def mixed(twins: Twins, kept: Collection[str]) -> bytes:
     Raises:
       UserError: The two files do not hold the same operators in the same order.
     """
+    kept = (*twins.outside, *kept)
     known = set(twins.owners.values())
     if strange := [layer for layer in kept if layer not in known]:
         raise UserError("fallback", f"no operator of the file is layer {strange[0]!r}")
@@ -135,13 +138,15 @@ def fewest(
     def trial(layers: tuple[str, ...]) -> Kept:
         nonlocal count
         count += 1
-        model = mixed(twins, layers) if layers else twins.int8
+        model = mixed(twins, layers) if layers or twins.outside else twins.int8
         return Kept(model, layers, measure(model), len(model) - len(twins.int8), count)
 
     best = trial(())
     owners = set(twins.owners.values())
     for _ in range(rounds):
-        left = [name for name in candidates if name in owners and name not in best.layers]
+        left = [
+            name for name in candidates if name in owners.difference(twins.outside, best.layers)
+        ]
         if best.accuracy >= wanted or not left:
             break
         readers = [twins.with_readers(layer) for layer in left[:tried]]

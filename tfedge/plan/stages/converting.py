@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,8 +33,13 @@ class Convert:
     def check(self, where: str) -> None:
         """Refuse settings that contradict one another."""
         self.wishes.check(where)
-        if self.target:
-            targets.target(self.target, f"{where} target")
+        if not self.target:
+            return
+        target = targets.target(self.target, f"{where} target")
+        if target.edge_tpu and self.wishes.form != "int8":
+            problem = f"{target.name} has an Edge TPU, which takes int8 alone"
+            fix = 'write form = "int8", or leave it out'
+            raise UserError(f"{where} form", f"{problem}, got {self.wishes.form}", fix)
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.tflite.evaluation import evaluate
@@ -41,7 +47,8 @@ class Convert:
         from tfedge.tflite.packing import pack, with_measured
 
         data, about = job.data, job.about("of")
-        conversion = Conversion(job.load("of"), data, f"[{job.name}]", self.wishes)
+        unfit = _unfit(self.target) if self.wishes.form == "int8" else None
+        conversion = Conversion(job.load("of"), data, f"[{job.name}]", self.wishes, unfit)
         made = conversion.run()
         checked = _checked(made.flatbuffer, conversion.layers, self.target) if self.target else {}
         file = job.out / TFLITE
@@ -59,6 +66,13 @@ class Convert:
         notes += _compiled(file, self.target)
         figures = file_figures(content, job.name) | ladder | made.figures | checked
         return figures | {"notes": notes} if notes else figures
+
+
+def _unfit(name: str) -> Any:
+    """Return what names the layers that cannot be int8 on a target; None without a target."""
+    from tfedge.boards import checking
+
+    return partial(checking.unfit, target=targets.target(name)) if name else None
 
 
 def _compiled(file: Path, name: str) -> tuple[str, ...]:
