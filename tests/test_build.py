@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from compressed import file_kernels
 from conftest import REPO, STRIPES
 
 from tfedge.cli import main
@@ -30,7 +31,7 @@ def report(built):
 
 
 def test_every_stage_reports_its_figures(report):
-    names = ["teacher", "student", "sparse", "aware", "int8", "tested"]
+    names = ["teacher", "student", "sparse", "shared", "aware", "int8", "tested"]
     assert [stage["name"] for stage in report["stages"]] == names
     for stage in report["stages"]:
         assert {"parameters", "macs", "raw_bytes", "zipped_bytes", "seconds"} <= set(stage)
@@ -87,6 +88,26 @@ def test_pruned_zeros_are_still_zeros_in_the_file(built, report):
     assert found.zero_weights >= sparse["sparsity"]
 
 
+def test_values_that_weights_share_are_still_shared_in_the_file(built, report):
+    by_name = {stage["name"]: stage for stage in report["stages"]}
+    assert by_name["shared"]["sparsity"] >= by_name["sparse"]["sparsity"] >= 0.49
+    kernels = file_kernels((built / "stripes.tflite").read_bytes())
+    found = list(by_name["int8"]["clusters"].values())
+    assert [len(set(by_name[name]["clusters"].values())) for name in ("shared", "aware")] == [1, 1]
+    for kernel, most in zip(kernels, found, strict=True):
+        # A dense layer has one range for all its channels, a convolution one for each.
+        channels = kernel if kernel.ndim == 4 else [kernel]
+        assert max(np.unique(channel).size for channel in channels) == most
+        assert np.unique(kernel).size <= 16
+        assert np.mean(kernel == 0) >= 0.49
+    notes = by_name["int8"]["notes"]
+    assert notes == [
+        f"kept in the file: the shared values of 3 layers ({max(found)} a channel at most)"
+        " and the zeros of 3 layers"
+    ]
+    assert by_name["shared"]["zipped_bytes"] < by_name["sparse"]["zipped_bytes"]
+
+
 def test_a_pixel_goes_in_by_one_xor(built):
     (given,) = facts.facts((built / "stripes.tflite").read_bytes(), "stripes.tflite").inputs
     assert np.float32(given.scales[0]) == np.float32(1 / 255)
@@ -120,7 +141,7 @@ def test_the_board_answers_as_the_float_network_does(built, infer, tmp_path):
 def test_a_second_build_runs_nothing_and_needs_no_tensorflow(built):
     done = tfedge("build", PIPELINE, "--build-dir", built.parent)
     assert done.returncode == 0
-    assert [line.split()[1] for line in done.stderr.splitlines()] == ["kept"] * 6
+    assert [line.split()[1] for line in done.stderr.splitlines()] == ["kept"] * 7
     assert done.stdout.splitlines()[-1].endswith("stripes.tflite")
 
 
@@ -171,7 +192,7 @@ def start(build):
 def test_a_killed_build_loses_an_epoch_at_most_and_makes_the_same_bytes(built, tmp_path):
     """Kill it in every stage that trains; compare with the build that nothing disturbed."""
     resumed = {}
-    for stage in ("teacher", "student", "sparse", "aware", None):
+    for stage in ("teacher", "student", "sparse", "shared", "aware", None):
         process = start(tmp_path)
         for line in process.stderr:
             if "goes on after epoch" in line:
@@ -183,7 +204,7 @@ def test_a_killed_build_loses_an_epoch_at_most_and_makes_the_same_bytes(built, t
         process.wait()
     assert process.returncode == 0
     # The line is printed once the epoch is safe; the kill may come an epoch later.
-    assert set(resumed) == {"teacher", "student", "sparse", "aware"}
+    assert set(resumed) == {"teacher", "student", "sparse", "shared", "aware"}
     assert all(epoch >= 1 for epoch in resumed.values())
     same = [folder / "stripes.tflite" for folder in (built, tmp_path / "stripes")]
     assert same[0].read_bytes() == same[1].read_bytes()

@@ -112,20 +112,33 @@ def test_one_killed_after_a_cut_goes_on_there_and_ends_as_one_that_was_not(
     assert {**again, "history": 0} == {**figures, "history": 0}
 
 
-def test_zeros_that_training_would_fill_are_refused_and_kept_without_it(networks, tmp_path):
+def changed(networks, place, change):
+    """Save the network with another first kernel; return the inputs of a stage that narrows it."""
     from tfedge.networks.saving import load_model, save_model
 
-    pruned = load_model(networks["of"] / MODEL)
-    weights = pruned.get_weights()
-    weights[0][:2] = 0
-    pruned.set_weights(weights)
-    (tmp_path / "pruned").mkdir()
-    save_model(pruned, tmp_path / "pruned" / MODEL)
-    inputs = networks | {"of": tmp_path / "pruned"}
+    model = load_model(networks["of"] / MODEL)
+    kernel, *others = model.get_weights()
+    model.set_weights([change(kernel), *others])
+    place.mkdir()
+    save_model(model, place / MODEL)
+    return networks | {"of": place}
+
+
+def test_zeros_that_training_would_fill_are_refused_and_kept_without_it(networks, tmp_path):
+    top = np.arange(3)[:, None, None, None] < 2
+    inputs = changed(networks, tmp_path / "pruned", lambda kernel: np.where(top, 0, kernel))
     with pytest.raises(UserError, match="narrow first and prune what is left"):
         trained(narrow(1), inputs, tmp_path / "trained")
     left, _ = trained(narrow(0), inputs, tmp_path / "untrained")
     assert not left[0][:2].any()
+
+
+def test_shared_values_that_training_would_part_are_refused_too(networks, tmp_path):
+    inputs = changed(networks, tmp_path / "shared", lambda kernel: np.copysign(0.5, kernel))
+    with pytest.raises(UserError, match=r"the shared values there .*\n  narrow first and cluster"):
+        trained(narrow(1), inputs, tmp_path / "trained")
+    left, _ = trained(narrow(0), inputs, tmp_path / "untrained")
+    assert set(np.unique(left[0])) == {-0.5, 0.5}
 
 
 def test_a_pattern_that_protects_nothing_is_refused_and_one_that_does_keeps_channels(

@@ -50,7 +50,7 @@ def pretend(project, monkeypatch):
     return project
 
 
-NAMES = ("teacher", "student", "sparse", "aware", "int8", "tested")
+NAMES = ("teacher", "student", "sparse", "shared", "aware", "int8", "tested")
 KEPT = dict.fromkeys(NAMES, "")
 
 
@@ -63,13 +63,16 @@ def test_a_changed_setting_reruns_its_stage_and_those_below(pretend):
     assert plan(pretend) == KEPT | {
         "student": "temperature 4.0 -> 3.0",
         "sparse": "student changed",
-        "aware": "sparse changed",
+        "shared": "sparse changed",
+        "aware": "shared changed",
         "int8": "aware changed",
         "tested": "int8 changed",
     }
 
 
-@pytest.mark.parametrize(("stage", "of"), [("sparse", "student"), ("aware", "sparse")])
+@pytest.mark.parametrize(
+    ("stage", "of"), [("sparse", "student"), ("shared", "sparse"), ("aware", "shared")]
+)
 def test_a_teacher_that_changes_reruns_the_stage_that_it_teaches(pretend, stage, of):
     edit(pretend, f'of = "{of}"', f'of = "{of}"\nteacher = "teacher"')
     assert plan(pretend)[stage] == "teacher changed"
@@ -94,9 +97,8 @@ def test_writing_out_a_default_changes_nothing(pretend):
 def test_renaming_a_stage_leaves_those_that_read_it_as_they_are(pretend):
     edit(pretend, "[student]", "[pupil]")
     edit(pretend, 'of = "student"', 'of = "pupil"')
-    assert plan(pretend) == {
-        "teacher": "", "pupil": "not built yet", "sparse": "", "aware": "", "int8": "", "tested": ""
-    }  # fmt: skip
+    names = ["pupil" if name == "student" else name for name in NAMES]
+    assert plan(pretend) == dict.fromkeys(names, "") | {"pupil": "not built yet"}
 
 
 def test_an_edited_model_file_reruns_the_stages_that_use_it(pretend):
@@ -309,6 +311,13 @@ def test_numpy_numbers_are_fine_as_figures(pretend):
 def test_an_8_bit_network_is_trained_on_by_no_other_stage(project):
     edit(project, 'of = "aware"', 'of = "aware"\n\n[again]\nuse = "qat"\nof = "aware"')
     with pytest.raises(UserError, match="'aware' makes an 8-bit network, not a float network"):
+        load(project)
+
+
+def test_to_prune_what_shares_values_is_refused_before_anything_runs(project):
+    edit(project, 'of = "shared"', 'of = "shared"\n\n[again]\nuse = "prune"\nof = "shared"')
+    undone = r"\[again\] of: 'shared' makes weights share values, which this stage would undo"
+    with pytest.raises(UserError, match=undone + "\n  put it above 'shared'"):
         load(project)
 
 

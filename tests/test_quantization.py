@@ -39,11 +39,15 @@ def network(q, middle=None):
 
 
 def trained(q, model, limits=(0.0, 1.0), epochs=2, **options):
+    from tfedge.networks.kernels import kernels
+    from tfedge.training.preserving import Preserving
+
     x = inputs(low=limits[0])
     aware = q.quantization_aware(model, x, limits, **options)
     aware.compile("adam", "mse")
     y = np.random.default_rng(1).normal(size=(len(x), 4)).astype(np.float32)
-    aware.fit(x, y, batch_size=16, epochs=epochs, verbose=0)
+    kept = Preserving(kernels(aware).values())
+    aware.fit(x, y, batch_size=16, epochs=epochs, verbose=0, callbacks=[kept])
     return aware
 
 

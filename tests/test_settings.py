@@ -130,14 +130,14 @@ def test_plain_values_hold_defaults_and_hash_what_refs_name(read):
 
 def test_inputs_are_the_settings_that_name_stages(read):
     assert settings.inputs_of(read()) == {"of": "a"}
-    assert settings.wanted(read()) == {"of": ("network", "8-bit network")}
+    assert settings.wanted(read()) == {"of": ("network", "clustered network", "8-bit network")}
 
 
 def test_an_input_may_stand_in_a_group(read):
     kind = read(guide="b")
     assert kind.group.guide == "b"
     assert settings.inputs_of(kind) == {"guide": "b", "of": "a"}
-    assert settings.wanted(kind)["guide"] == ("network", "8-bit network")
+    assert settings.wanted(kind)["guide"] == ("network", "clustered network", "8-bit network")
     assert settings.input_names(Kind) == {"guide", "of"}
 
 

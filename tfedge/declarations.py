@@ -18,10 +18,13 @@ Network = NewType("Network", str)
 Plain = NewType("Plain", str)
 """A `Network` in float: what tfmot's 8-bit wrappers are in can be trained no further by it."""
 
+Free = NewType("Free", str)
+"""A `Plain` network whose weights share no values: the stage changes each weight for itself."""
+
 Converted = NewType("Converted", str)
 """An `Input` that must have made a .tflite."""
 
-INPUTS = (Input, Network, Plain, Converted)
+INPUTS = (Input, Network, Plain, Free, Converted)
 
 
 def setting(

@@ -202,7 +202,8 @@ class Stage(Protocol):
 
     The stages of tfedge also have a `version`.  Whoever changes what one of them makes raises it by
     one, and everybody's builds run that stage again.  A user's stage runs again when its file
-    changes.  `makes` says what is found in the folder: "network", "tflite", or nothing of these.
+    changes.  `makes` says what is found in the folder: "network", "clustered network",
+    "8-bit network", "tflite", or nothing of these.
     """
 
     def run(self, job: Job) -> dict[str, Any]:

@@ -30,6 +30,13 @@ from tfedge.report import ladder
 FRESH = "--fresh"
 RESERVED = ("data", "settings")
 
+_NETWORKS = {
+    "network": "a float network",
+    "clustered network": "a clustered network",
+    "8-bit network": "an 8-bit network",
+}
+"""What a stage may make that is a Keras model, in words."""
+
 
 @dataclass(frozen=True)
 class General:
@@ -291,7 +298,7 @@ def _checked(figures: Any, stage: Stage, out: Path, where: str) -> dict[str, Any
     if not isinstance(figures, dict):
         raise UserError(where, f"run() returned {figures!r}", "return a dictionary of figures")
     makes = getattr(stage, "makes", "")
-    wanted = {"network": MODEL, "8-bit network": MODEL, "tflite": TFLITE}.get(makes)
+    wanted = (dict.fromkeys(_NETWORKS, MODEL) | {"tflite": TFLITE}).get(makes)
     if wanted and not (out / wanted).is_file():
         fix = f"write job.out / {wanted!r}; job.save(model) does for a network"
         raise UserError(where, f"makes a {makes}, but there is no {wanted}", fix)
@@ -366,12 +373,15 @@ def _check_inputs(stage: Stage, where: str, above: dict[str, Stage]) -> None:
         if source not in above:
             problem = f"{source!r} is not a stage above this one"
             raise UserError(f"{where} {setting_}", problem, did_you_mean(source, above))
-    words = {"network": "a float network", "8-bit network": "an 8-bit network"}
     for setting_, wanted in settings.wanted(stage).items():
         source = named[setting_]
         makes = getattr(above[source], "makes", wanted[0])
+        if makes == "clustered network" and wanted == ("network",):
+            problem = f"{source!r} makes weights share values, which this stage would undo"
+            fix = f"put it above {source!r}, which keeps the zeros that it finds"
+            raise UserError(f"{where} {setting_}", problem, fix)
         if makes not in wanted:
             fits = [n for n, s in above.items() if getattr(s, "makes", wanted[0]) in wanted]
-            made, asked = (words.get(kind, f"a .{kind}") for kind in (makes, wanted[0]))
+            made, asked = (_NETWORKS.get(kind, f"a .{kind}") for kind in (makes, wanted[0]))
             problem = f"{source!r} makes {made}, not {asked}"
             raise UserError(f"{where} {setting_}", problem, did_you_mean(source, fits))

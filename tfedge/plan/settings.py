@@ -12,6 +12,7 @@ from typing import Any, NewType, TypeVar, get_args, get_origin, get_type_hints
 
 from tfedge.declarations import INPUTS
 from tfedge.declarations import Converted as Converted
+from tfedge.declarations import Free as Free
 from tfedge.declarations import Input as Input
 from tfedge.declarations import Network as Network
 from tfedge.declarations import Plain as Plain
@@ -150,8 +151,9 @@ def wanted(stage: object) -> dict[str, tuple[str, ...]]:
     """Map each given Input setting to what its stage may have made, where that matters."""
     types = {field.name: field.kind for field in _inputs(type(stage))}
     made: dict[Any, tuple[str, ...]] = {
-        Network: ("network", "8-bit network"),
-        Plain: ("network",),
+        Network: ("network", "clustered network", "8-bit network"),
+        Plain: ("network", "clustered network"),
+        Free: ("network",),
         Converted: ("tflite",),
     }
     return {key: made[types[key]] for key in inputs_of(stage) if types[key] in made}

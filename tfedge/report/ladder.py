@@ -34,7 +34,7 @@ GAINS = {**earned.FIGURES, "raw_bytes": "bytes"}
 
 _MS_ROUNDED = 0.1
 
-LEFT_OUT = ("history", "zeros", "test", "notes", "left_in_float", "epochs", "count")
+LEFT_OUT = ("history", "zeros", "clusters", "test", "notes", "left_in_float", "epochs", "count")
 
 
 def report_of(

@@ -109,6 +109,11 @@ def _constants(operator: Operator, subgraph: Subgraph) -> Iterator[tuple[int, Te
             yield operand, subgraph.tensors[index]
 
 
+def kernel_operand(operator: Operator) -> int | None:
+    """Return the place of what an operator multiplies its input with; None if it is none such."""
+    return _KERNEL.get(operator.name)
+
+
 def _kernels(subgraph: Subgraph) -> Iterator[tuple[str, Tensor]]:
     widened = {
         operator.outputs[0]: operator.inputs[0]

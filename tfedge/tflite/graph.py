@@ -29,6 +29,8 @@ class Tensor:
       buffer: The file's number of its content; tensors may share one.
       stored: Bytes of its content; 0 for a tensor that is worked out when the model runs.
       zeros: Elements that stand for 0, where the content is plain numbers; else None.
+      distinct: How many different numbers an int8 constant holds, in the channel of `axis` that has
+        most; None for other types, and where they are packed.
       values: What a short constant of int32 or int64 holds, such as axes, paddings and shapes.
       dynamic: One of its axes has another length at every call; `shape` has a 1 or -1 there.
     """
@@ -42,6 +44,7 @@ class Tensor:
     buffer: int
     stored: int
     zeros: int | None
+    distinct: int | None
     values: tuple[int, ...] = ()
     dynamic: bool = False
 
@@ -209,6 +212,7 @@ def _tensor(tensor: schema.Tensor, contents: list[np.ndarray]) -> Tensor:
         tensor.Buffer(),
         content.size,
         _zeros(content, dtype, shape, zero_points, axis) if plain else None,
+        _distinct(content, shape, axis) if plain and dtype == "int8" else None,
         _values(content, dtype) if plain else (),
         -1 in (*shape, *np.atleast_1d(tensor.ShapeSignatureAsNumpy())),
     )
@@ -246,6 +250,17 @@ def _zeros(
         return int(np.count_nonzero(values == (zero_points[0] if zero_points else 0)))
     along = [-1 if number == axis else 1 for number in range(len(shape))]
     return int(np.count_nonzero(values == np.array(zero_points).reshape(along)))
+
+
+def _distinct(content: np.ndarray, shape: tuple[int, ...], axis: int | None) -> int | None:
+    if not content.size:
+        return None
+    values = content.view(np.uint8).reshape(shape)
+    channels = 1 if axis is None else shape[axis]
+    rows = values.reshape(1, -1) if axis is None else np.moveaxis(values, axis, 0)
+    seen = np.zeros((channels, 256), bool)
+    seen[np.arange(channels)[:, None], rows.reshape(channels, -1)] = True
+    return int(seen.sum(axis=1).max())
 
 
 _NUMBERS = {

@@ -14,6 +14,7 @@ from tfedge.data.sampling import stratified
 from tfedge.errors import CheckError, UserError
 from tfedge.networks.backend import keras
 from tfedge.tflite import comparison, conversion, gates, mixing, names, recurrent
+from tfedge.tflite.kept import compressed, kept
 from tfedge.tflite.names import Layers
 from tfedge.tflite.repair import Jury, repaired
 from tfedge.tflite.running import time_ratio
@@ -80,7 +81,8 @@ class Conversion:
         chosen = np.sort(stratified(self.data.tune.classes, self.wishes.calibrate))
         self._lint(chosen)
         self.samples = self.data.normalise(self.data.tune.inputs[chosen])
-        kept: tuple[str, ...] = ()
+        finer: tuple[str, ...] = ()
+        before = compressed(self.model)
         made = self.int8 = self._made()
         unfit = self.unfit(made, self.layers) if self.unfit else {}
         self.spared = tuple(unfit)
@@ -89,11 +91,14 @@ class Conversion:
         if self.wishes.fallback == "none":
             gates.check_runs(made, self.wishes.form, self.where, self._untried())
         if self.wishes.max_drop < 1:
-            made, kept = self._held(made)
+            made, finer = self._held(made)
         if self.wishes.fallback != "none":
             gates.check_runs(made, self.wishes.form, self.where, self._untried())
-        kept = (*self.spared, *kept)
-        gates.check(made, self.wishes.form, self.limits, self.where, self.layers, kept)
+        finer = (*self.spared, *finer)
+        gates.check(made, self.wishes.form, self.limits, self.where, self.layers, finer)
+        found, lines = kept(before, made, self.layers, self.figures.get("repairs", ()))
+        self.figures |= found
+        self.notes += lines
         notes = {"notes": self.notes} if self.notes else {}
         return Converted(made, {**self.figures, **notes}, self.repaired)
 

@@ -36,12 +36,13 @@ def of_network(model: Any) -> tuple[tuple[str, str], ...]:
       model: Of either Keras; wrappers of quantization-aware training are looked into, and the
         layer that it puts behind the input is left out.
     """
-    inner = [
-        layer.layer if type(layer).__name__.startswith("QuantizeWrapper") else layer
-        for layer in model.layers
-    ]
-    kinds = [(layer.name, type(layer).__name__) for layer in inner]
+    kinds = [(layer.name, type(layer).__name__) for layer in map(inner, model.layers)]
     return tuple((name, kind) for name, kind in kinds if kind != "QuantizeLayer")
+
+
+def inner(layer: Any) -> Any:
+    """Return the layer in a wrapper of quantization-aware training; another as it is."""
+    return layer.layer if type(layer).__name__.startswith("QuantizeWrapper") else layer
 
 
 def guessed(subgraph: Subgraph) -> tuple[tuple[str, str], ...]:

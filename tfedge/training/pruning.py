@@ -15,6 +15,7 @@ from tensorflow_model_optimization.sparsity import keras as sparsity
 from tfedge.data.dataset import Data
 from tfedge.errors import UserError, did_you_mean
 from tfedge.networks.backend import keras, refuse_nested
+from tfedge.networks.kernels import clusters, kernel_of
 from tfedge.training.batches import steps_per_epoch
 from tfedge.training.course import Course
 
@@ -106,6 +107,7 @@ def with_pruning(
         leaves a layer as it is.  The first that matches counts.
     """
     refuse_nested(model)
+    _refuse_clustered(model)
     names = [layer.name for layer in prunable(model)]
     for wish in exceptions:
         if not any(fnmatchcase(name, wish) for name in names):
@@ -210,6 +212,13 @@ def sparsity_of(model: keras.Model) -> float:
     return float(sum(int((kernel == 0).sum()) for kernel in kernels) / count) if count else 0.0
 
 
+def _refuse_clustered(model: keras.Model) -> None:
+    """Refuse kernels whose weights share values: each weight is trained for itself from here on."""
+    if found := clusters(model):
+        problem = f"the weights of {', '.join(found)} share values, which pruning would undo"
+        raise UserError("of", problem, "prune first and cluster then: that keeps the zeros")
+
+
 def _refuse_other_ranks(model: keras.Model, exceptions: Mapping[str, float]) -> None:
     """Refuse kernels in which tfmot forms no fours: those of 1-D and 3-D convolutions."""
     for layer in prunable(model):
@@ -221,12 +230,8 @@ def _refuse_other_ranks(model: keras.Model, exceptions: Mapping[str, float]) -> 
 
 
 def _kernel(layer: keras.layers.Layer) -> np.ndarray | None:
-    """Return a layer's kernel, also if tfmot has wrapped the layer; None if it has none."""
-    inner = getattr(layer, "layer", layer)
-    for name in ("kernel", "pointwise_kernel", "depthwise_kernel"):
-        if _is_weight(inner, name):
-            return np.asarray(getattr(inner, name))
-    return None
+    variable = kernel_of(layer)
+    return None if variable is None else variable.numpy()
 
 
 def _is_weight(layer: keras.layers.Layer, name: str) -> bool:

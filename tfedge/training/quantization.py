@@ -24,13 +24,10 @@ from tensorflow_model_optimization.quantization import keras as quantization
 from tfedge.data.grid import on_grid
 from tfedge.errors import UserError, did_you_mean
 from tfedge.networks.backend import keras, refuse_nested
+from tfedge.networks.kernels import clusters
 from tfedge.networks.layers import Affine, HardSigmoid, HardSwish, Operation
 from tfedge.networks.separable import depthwise_half, split_separable
-from tfedge.training.pruning import zeros
 from tfedge.training.schemes import Scheme
-
-SPARSE = 0.05
-"""From this share of exact zeros on, a layer counts as pruned: none of them come by chance."""
 
 _LAYERS = keras.layers
 _SPLIT = (_LAYERS.SeparableConv2D,)
@@ -51,7 +48,8 @@ def quantization_aware(
 ) -> keras.Model:
     """Return a twin of `model` that computes as if in int8, to be trained a little more.
 
-    Zeros that pruning made stay zeros (tfmot's prune-preserving scheme).
+    Zeros that pruning made, and values that clustering made, need `preserving.Preserving` while it
+    is trained.
 
     Args:
       samples: Float32 [count, ...], normalised.  The activations' ranges start where these inputs
@@ -76,12 +74,11 @@ def quantization_aware(
         fix = "convert it without: conversion makes it int8 all the same"
         raise UserError(f"network {model.name!r}", "has no layer left to train in 8 bits", fix)
 
-    scheme = Scheme(sparse=any(share > SPARSE for share in zeros(model).values()))
     marked = keras.models.clone_model(twin, clone_function=partial(_annotated, left=left))
     own = {type(layer).__name__: type(layer) for layer in model.layers}
     own |= {keras.saving.get_registered_name(kind): kind for kind in own.values()}
     with quantization.quantize_scope(own):
-        aware = quantization.quantize_apply(marked, scheme)
+        aware = quantization.quantize_apply(marked, Scheme(clusters(twin)))
     _fix_input(aware, limits)
     _start_ranges(aware, model, samples)
     measure_kernels(aware)

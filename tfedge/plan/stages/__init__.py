@@ -8,6 +8,7 @@ seconds that TensorFlow takes to import.
 
 from __future__ import annotations
 
+from tfedge.plan.stages.clustering import Cluster
 from tfedge.plan.stages.compressing import Prune, Qat
 from tfedge.plan.stages.converting import Convert, Evaluate
 from tfedge.plan.stages.making import Distill, Import, Train
@@ -15,6 +16,7 @@ from tfedge.plan.stages.narrowing import Narrow
 
 __all__ = [
     "STAGES",
+    "Cluster",
     "Convert",
     "Distill",
     "Evaluate",
@@ -31,6 +33,7 @@ STAGES: dict[str, type] = {
     "distill": Distill,
     "narrow": Narrow,
     "prune": Prune,
+    "cluster": Cluster,
     "qat": Qat,
     "convert": Convert,
     "evaluate": Evaluate,

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from tfedge.declarations import Plain, required, setting
+from tfedge.declarations import Free, Plain, required, setting
 from tfedge.errors import UserError
 from tfedge.plan.job import Job
 from tfedge.training.course import Course
@@ -24,10 +24,10 @@ class Prune:
     int8 skips zeros.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     makes: ClassVar[str] = "network"
 
-    of: Plain = required("stage whose network is pruned")
+    of: Free = required("stage whose network is pruned")
     sparsity: float = setting(
         0.5, "fraction of a layer's weights to end as zeros", low=0, high=0.99
     )
@@ -77,6 +77,7 @@ class Prune:
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.training import pruning
         from tfedge.training.fitting import fit, tune_figures
+        from tfedge.training.preserving import Preserving, unwrapped
 
         network = job.load("of")
         schedule = pruning.Schedule.over(
@@ -89,7 +90,7 @@ class Prune:
             job.taught(wrapped, self.teaching),
             self.course,
             session,
-            callbacks=[pruning.pruning_step()],
+            callbacks=[pruning.pruning_step(), Preserving(unwrapped(wrapped))],
             best_from=schedule.first_epoch,
         )
         pruned = pruning.without_pruning(wrapped)
@@ -111,10 +112,10 @@ class Prune:
 class Qat:
     """Train on with 8-bit weights and activations, so that int8 costs little accuracy."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     makes: ClassVar[str] = "8-bit network"
 
-    of: Plain = required("stage whose network is trained on; its zeros are kept")
+    of: Plain = required("stage whose network is trained on; its zeros and clusters are kept")
     leave: tuple[str, ...] = setting((), "layers, by name, that are not trained in 8 bits")
     calibrate: int = setting(200, "tune inputs that set the first ranges", low=1, high=100_000)
     batchnorm: str = setting(
@@ -128,11 +129,13 @@ class Qat:
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.data.sampling import calibration
+        from tfedge.networks.kernels import clusters, in_words, kernels
         from tfedge.networks.preparation.recurrence import refuse_never_int8
         from tfedge.tflite.conversion import check_becomes_int8
         from tfedge.training.batchnorm import held_statistics
         from tfedge.training.choosing import LAST, UNTRAINED, end_with_the_best
         from tfedge.training.fitting import fit, tune_figures
+        from tfedge.training.preserving import Preserving
         from tfedge.training.pruning import sparsity_of
         from tfedge.training.quantization import (
             by_output,
@@ -151,17 +154,21 @@ class Qat:
         start = aware.get_weights()
         with held_statistics(aware) if self.batchnorm == "hold" else nullcontext():
             taught = job.taught(aware, self.teaching)
-            history = fit(taught, self.course, session, callbacks=[kernel_ranges(aware)])
+            callbacks = [Preserving(kernels(aware).values()), kernel_ranges(aware)]
+            history = fit(taught, self.course, session, callbacks=callbacks)
         kept = LAST if self.course.keep == "last" else end_with_the_best(aware, start, session)
         job.save(aware)
         learned = float_twin(aware, network)
+        shared = clusters(learned)
         left, partly = left_alone(network, self.leave), by_output(network, self.leave)
         notes = ["no epoch did better on tune than the network before it"] * (kept == UNTRAINED)
+        notes += [f"weights share {in_words(shared)}, as before"] * bool(shared)
         return (
             tune_figures(aware, job.data)
             | job.network_figures(learned)
             | {"sparsity": sparsity_of(learned), "left_in_float": left, "by_output": partly}
             | {"epochs": len(history), "history": history, "kept": kept}
+            | ({"clusters": shared} if shared else {})
             | {"notes": [*_left(left), *_partly(partly, network), *notes]}
         )
 

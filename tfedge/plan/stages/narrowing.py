@@ -94,7 +94,7 @@ class Narrow:
         from tfedge.training.fitting import fit, tune_figures
 
         network = job.load("of")
-        self._refuse_zeros(network, f"[{job.name}]")
+        self._refuse_compressed(network, f"[{job.name}]")
         before = tune_figures(network, job.data)["accuracy"]
         full = cost_of(network, self.wishes, _instructions(job, self.wishes.share_of))
         history: list[dict[str, float]] = []
@@ -117,15 +117,18 @@ class Narrow:
             | {"notes": _notes(widths, said)}
         )
 
-    def _refuse_zeros(self, network: Any, where: str) -> None:
-        from tfedge.training.pruning import zeros
-        from tfedge.training.quantization import SPARSE
+    def _refuse_compressed(self, network: Any, where: str) -> None:
+        from tfedge.networks.kernels import clusters, is_sparse, kernels
 
-        pruned = [name for name, share in zeros(network).items() if share > SPARSE]
-        if pruned and self.course.epochs:
-            problem = f"{', '.join(pruned)}: the zeros there would not outlast the training"
-            fix = "narrow first and prune what is left, or write epochs = 0"
-            raise UserError(f"{where} of", problem, fix)
+        pruned = [name for name, kernel in kernels(network).items() if is_sparse(kernel.numpy())]
+        for names, what, do in (
+            (pruned, "zeros", "prune"),
+            (list(clusters(network)), "shared values", "cluster"),
+        ):
+            if names and self.course.epochs:
+                problem = f"{', '.join(names)}: the {what} there would not outlast the training"
+                fix = f"narrow first and {do} what is left, or write epochs = 0"
+                raise UserError(f"{where} of", problem, fix)
 
     def _rounds(self) -> Iterator[tuple[int, float, Recovery]]:
         """Yield each round's number, the share of the cost that it leaves, and its training."""
