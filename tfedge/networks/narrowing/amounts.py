@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from math import gcd
 
 import numpy as np
@@ -55,48 +54,93 @@ def comparable(scores: Scores, *, layerwise: bool, compares: bool) -> Scores:
     return {name: of_group / (of_group.mean() or 1.0) for name, of_group in scores.items()}
 
 
-def choose(groups: Groups, scores: Scores, cost: Cost, budget: float, steps: Steps) -> Kept:
-    """Choose the channels that stay: the best for which `cost` stays within `budget`.
+def choose(
+    groups: Groups,
+    scores: Scores,
+    cost: Cost,
+    budget: float,
+    steps: Steps,
+    *,
+    by_cost: bool = True,
+) -> Kept:
+    """Choose the channels that stay, so that little worth goes for the cost that must go.
 
-    Every group begins with its least, and gets more in the order of what these are worth on
-    average.  Where the next would cost too much, a cheaper one further down may still fit.
+    From all channels on, that step of a group goes next whose channels are worth least for what
+    they cost at that moment, until `cost` is within `budget`; this is the greedy answer to the
+    knapsack that Aflalo et al. 2020, section 3.1 (https://arxiv.org/abs/2002.08258) put the
+    question as.  By worth alone, layers whose channels are many and cheap would be emptied for
+    little gain.
 
     Args:
       scores: Comparable between groups.
       cost: Falls with every channel that goes.
+      by_cost: Whether worth counts for what it costs, or alone.
 
     Raises:
       UserError: Even the least of every group costs more.
     """
     ranks = [np.argsort(-scores[group.name], kind="stable") for group in groups.all]
-    widths = [steps.widths(group) for group in groups.all]
-    counts = np.array([choices[0] for choices in widths], int)
-    if (least := cost(counts)) > budget:
-        share = budget and least / budget
-        problem = f"the least that can stay costs {share:.2f} times what may be left"
-        fix = "remove a smaller share, or give smaller multiple and least, or a shorter protect"
-        raise UserError("remove", problem, fix)
-    blocks = sorted(
-        (
-            (-float(scores[group.name][rank[low:high]].mean()), index, int(high))
-            for index, (group, rank, choices) in enumerate(
-                zip(groups.all, ranks, widths, strict=True)
-            )
-            for low, high in pairwise(choices.tolist())
-        )
-    )
-    full: set[int] = set()
-    for _, index, high in blocks:
-        if index in full:
-            continue
-        before, counts[index] = counts[index], high
-        if cost(counts) > budget:
-            counts[index] = before
-            full.add(index)
+    worth = [
+        np.concatenate([[0.0], np.cumsum(scores[group.name][rank])])
+        for group, rank in zip(groups.all, ranks, strict=True)
+    ]
+    ladder = _Ladder([steps.widths(group).tolist() for group in groups.all], worth, cost, by_cost)
+    while ladder.spent > budget:
+        down = list(ladder.steps(-1))
+        if not down:
+            share = budget and ladder.spent / budget
+            problem = f"the least that can stay costs {share:.2f} times what may be left"
+            fix = "remove a smaller share, or give smaller multiple and least, or a shorter protect"
+            raise UserError("remove", problem, fix)
+        ladder.take(min(down))
+    while up := [step for step in ladder.steps(+1) if step.spent <= budget]:
+        ladder.take(max(up))
     return {
         group.name: np.sort(rank[:count])
-        for group, rank, count in zip(groups.all, ranks, counts.tolist(), strict=True)
+        for group, rank, count in zip(groups.all, ranks, ladder.counts.tolist(), strict=True)
     }
+
+
+@dataclass(frozen=True, order=True)
+class _Step:
+    """One group with a step more or less: worth for cost, the group, its count, and all's cost."""
+
+    rate: float
+    group: int
+    count: int
+    spent: float
+
+
+class _Ladder:
+    """How many channels each group has, and what it would be with a step more or less.
+
+    Args:
+      widths: What each group may have, rising; it begins with the last.
+      worth: Of so many channels of a group, the best ones, from none on.
+    """
+
+    def __init__(
+        self, widths: list[list[int]], worth: list[np.ndarray], cost: Cost, by_cost: bool
+    ) -> None:
+        self._widths, self._worth, self._cost, self._by_cost = widths, worth, cost, by_cost
+        self.counts = np.array([choices[-1] for choices in widths], int)
+        self.spent = cost(self.counts)
+
+    def steps(self, way: int) -> Iterator[_Step]:
+        """Yield each group's next step, up for +1 and down for -1."""
+        for group, choices in enumerate(self._widths):
+            place = choices.index(self.counts[group]) + way
+            if 0 <= place < len(choices):
+                other = self.counts.copy()
+                other[group] = choices[place]
+                spent = self._cost(other)
+                worth = self._worth[group]
+                change = float(worth[choices[place]] - worth[self.counts[group]])
+                amount = spent - self.spent if self._by_cost else other[group] - self.counts[group]
+                yield _Step(change / float(amount), group, choices[place], spent)
+
+    def take(self, step: _Step) -> None:
+        self.counts[step.group], self.spent = step.count, step.spent
 
 
 def counted(groups: Groups, kept: Kept) -> np.ndarray:

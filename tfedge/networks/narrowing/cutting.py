@@ -87,14 +87,16 @@ def _chosen(
     found: Groups, scores: Scores, wishes: Wishes, budget: float, instructions: Instructions
 ) -> Kept:
     costs, steps = Costs(found), Steps(wishes.multiple, wishes.least)
+    by_cost = wishes.scope == "global"
     if wishes.share_of not in BOARDS:
-        return choose(found, scores, getattr(costs, wishes.share_of), budget, steps)
+        cost = getattr(costs, wishes.share_of)
+        return choose(found, scores, cost, budget, steps, by_cost=by_cost)
 
     def count(kept: Kept) -> float:
         return instructions(build(without(found, kept)))
 
     def at(macs: float) -> Kept:
-        return choose(found, scores, costs.macs, macs, steps)
+        return choose(found, scores, costs.macs, macs, steps, by_cost=by_cost)
 
     return _within(found, costs, budget, at, count)
 

@@ -32,7 +32,7 @@ class Wishes:
     )
     scope: str = setting(
         "global",
-        "whether layers compete for what is left, or each loses the same share",
+        "whether layers compete, worth for cost, for what is left, or each loses the same share",
         choices=("global", "layer"),
     )
     samples: int = setting(2000, "tune inputs that taylor looks at", low=8, high=100_000)

@@ -59,7 +59,7 @@ class Narrow:
     together, by an addition for instance, go together.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     makes: ClassVar[str] = "network"
 
     of: Plain = required("stage whose network is narrowed")
