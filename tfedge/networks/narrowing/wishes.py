@@ -48,6 +48,6 @@ class Wishes:
     )
 
     def check(self, where: str) -> None:
-        """Refuse shares that leave all or nothing, and boards that cannot be counted for."""
+        """Refuse shares that leave all or nothing."""
         if not 0 < self.remove < 1:
             raise UserError(f"{where} remove", f"must be between 0 and 1, got {self.remove}")
