@@ -77,6 +77,17 @@ def test_rounds_take_the_same_share_each_and_train_between(networks, tmp_path):
     assert figures["widths"]["conv2d_1"][0] == 8
 
 
+def test_in_bfloat16_it_learns_about_the_same_and_stays_a_float32_network(networks, tmp_path):
+    cut, _ = trained(narrow(0), networks, tmp_path / "cut")
+    exact, _ = trained(narrow(1), networks, tmp_path / "exact")
+    coarse, figures = trained(narrow(1, precision="bfloat16"), networks, tmp_path / "coarse")
+    assert {weight.dtype for weight in coarse} == {np.dtype(np.float32)}
+    moved = np.concatenate([(one - was).ravel() for one, was in zip(exact, cut, strict=True)])
+    other = np.concatenate([(one - was).ravel() for one, was in zip(coarse, cut, strict=True)])
+    assert 0 < np.linalg.norm(other - moved) < 0.3 * np.linalg.norm(moved)
+    assert len(figures["history"]) == 1
+
+
 class PowerError(Exception):
     """Stands in for the power going."""
 

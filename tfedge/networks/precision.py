@@ -33,3 +33,11 @@ def in_precision(model: keras.Model, precision: str) -> keras.Model:
         twin = keras.Model(twin.inputs, answer(twin.outputs[0]), name=model.name)
     twin.set_weights(model.get_weights())
     return twin
+
+
+def trained_as(model: keras.Model, precision: str) -> keras.Model:
+    """Return what is to be trained in place of `model`: itself, or its twin in another precision.
+
+    A twin's weights are the model's own only once they are set after the training.
+    """
+    return model if precision == "float32" else in_precision(model, precision)

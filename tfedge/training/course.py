@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 from tfedge.declarations import setting
 
+PRECISION = setting(
+    "float32",
+    "of the arithmetic; bfloat16 is faster where the processor has AMX",
+    choices=("float32", "bfloat16"),
+)
+
 
 @dataclass(frozen=True)
 class Course:

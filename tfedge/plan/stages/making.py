@@ -12,17 +12,11 @@ from tfedge.plan.about import About
 from tfedge.plan.job import Job
 from tfedge.plan.refs import Ref
 from tfedge.plan.settings import File, Options
-from tfedge.training.course import Course
+from tfedge.training.course import PRECISION, Course
 from tfedge.training.teaching import ALWAYS, Teaching
 
 if TYPE_CHECKING:
     from tfedge.networks.importing import Doubt
-
-PRECISION = setting(
-    "float32",
-    "of the arithmetic; bfloat16 is faster where the processor has AMX",
-    choices=("float32", "bfloat16"),
-)
 
 LIVE = "hints are the teacher's features, which are not kept: it ran in every epoch, without views"
 
@@ -40,11 +34,11 @@ class Train:
     precision: str = PRECISION
 
     def run(self, job: Job) -> dict[str, Any]:
-        from tfedge.networks.precision import in_precision
+        from tfedge.networks.precision import trained_as
         from tfedge.training.fitting import fit, tune_figures
 
         network = job.construct(self.model, self.options)
-        twin = in_precision(network, self.precision) if self.precision != "float32" else network
+        twin = trained_as(network, self.precision)
         history = fit(twin, self.course, job.session())
         network.set_weights(twin.get_weights())
         job.save(network)
@@ -157,12 +151,12 @@ class Distill:
     precision: str = PRECISION
 
     def run(self, job: Job) -> dict[str, Any]:
-        from tfedge.networks.precision import in_precision
+        from tfedge.networks.precision import trained_as
         from tfedge.training.distillation import Hints
         from tfedge.training.fitting import fit, tune_figures
 
         student = job.construct(self.model, self.options)
-        twin = in_precision(student, self.precision) if self.precision != "float32" else student
+        twin = trained_as(student, self.precision)
         hints = Hints(self.hints, self.hint_weight)
         distiller = job.taught(twin, self.teaching, precision=self.precision, hints=hints)
         history = fit(distiller, self.course, job.session())

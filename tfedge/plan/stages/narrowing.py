@@ -13,7 +13,7 @@ from tfedge.declarations import Network, Plain, required, setting
 from tfedge.errors import UserError
 from tfedge.networks.narrowing.wishes import BOARDS, Wishes
 from tfedge.plan.job import MODEL, Job
-from tfedge.training.course import Course
+from tfedge.training.course import PRECISION, Course
 from tfedge.training.teaching import Teaching
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Narrow:
     )
     teaching: FromItself = field(default=FromItself())
     course: Recovery = field(default=Recovery(epochs=10, rate=3e-4))
+    precision: str = PRECISION
 
     def check(self, where: str) -> None:
         """Refuse settings that contradict one another, and counting where it cannot be done."""
@@ -91,6 +92,7 @@ class Narrow:
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.networks.narrowing.cutting import cost_of
+        from tfedge.networks.precision import trained_as
         from tfedge.training.fitting import fit, tune_figures
 
         network = job.load("of")
@@ -107,7 +109,9 @@ class Narrow:
             for names, (had, has) in said["widths"].items():
                 widths[names] = [widths.get(names, [had])[0], has]
             if course.epochs:
-                history += fit(self._taught(job, network), course, session)
+                twin = trained_as(network, self.precision)
+                history += fit(self._taught(job, twin), course, session)
+                network.set_weights(twin.get_weights())
         job.save(network)
         return (
             tune_figures(network, job.data)
@@ -163,9 +167,10 @@ class Narrow:
         if self.teaching.alpha == 1:
             return network
         if self.teaching.teacher:
-            return job.taught(network, self.teaching)
+            return job.taught(network, self.teaching, precision=self.precision)
         job = replace(job, inputs={**job.inputs, "teacher": job.inputs["of"]})
-        return job.taught(network, replace(self.teaching, teacher=Network("of")))
+        teaching = replace(self.teaching, teacher=Network("of"))
+        return job.taught(network, teaching, precision=self.precision)
 
 
 def _batches(job: Job, count: int) -> Iterator[tuple[Any, Any]]:
