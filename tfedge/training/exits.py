@@ -33,7 +33,7 @@ class JointTraining(keras.Model):
         (1 - s) * B_k + s * soft_loss(z_last, z_k)   at the others,
 
     where z_last is taken as it is: no gradient goes through it, so that the last exit learns
-    nothing from the early ones but by the layers that they share (Zhang et al. 2019, section 3.2).
+    nothing from the early ones but by the layers that they share.
     B_k is the loss that the model is compiled with; with a teacher `alpha` of that and the rest
     `soft_loss` of the teacher's logits, as for a `Distiller`.
 
