@@ -137,7 +137,7 @@ def test_narrowing_has_the_network_before_teach_or_another_or_the_labels_alone(
             STAGES["narrow"], teaching=FromItself(**teaching), joint=Joint((1.0, 2.0, 1.0))
         )
         training = stage._taught(job(inputs, tmp_path / name), before)
-        assert training.exit_shares == [0.25, 0.5, 0.25]
+        assert training.exit_weights == [0.75, 1.5, 0.75]
         return training
 
     teacher = load_model(inputs["teacher"] / MODEL)
