@@ -47,7 +47,7 @@ class Exits:
     )
     joint: Joint = field(default=Joint())
     teaching: Teaching = field(default=Teaching())
-    course: Course = field(default=Course(epochs=10, rate=3e-4))
+    course: Course = field(default=Course(epochs=15, rate=1e-3))
     precision: str = PRECISION
 
     @property
