@@ -11,6 +11,7 @@ from __future__ import annotations
 from tfedge.plan.stages.clustering import Cluster
 from tfedge.plan.stages.compressing import Prune, Qat
 from tfedge.plan.stages.converting import Convert, Evaluate
+from tfedge.plan.stages.exiting import Exits
 from tfedge.plan.stages.making import Distill, Import, Train
 from tfedge.plan.stages.narrowing import Narrow
 
@@ -20,6 +21,7 @@ __all__ = [
     "Convert",
     "Distill",
     "Evaluate",
+    "Exits",
     "Import",
     "Narrow",
     "Prune",
@@ -34,6 +36,7 @@ STAGES: dict[str, type] = {
     "narrow": Narrow,
     "prune": Prune,
     "cluster": Cluster,
+    "exits": Exits,
     "qat": Qat,
     "convert": Convert,
     "evaluate": Evaluate,
