@@ -1,0 +1,193 @@
+"""When to leave a file of stages: what its card says of that, and what it comes to on a split.
+
+How sure an exit is, and which exit that takes, is worked out by ``device/exits.py``, the board's
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from tfedge import paths
+from tfedge.figures import accuracy_figures
+from tfedge.tflite.facts import facts
+from tfedge.tflite.leaving import Answers
+from tfedge.tflite.staging import stage, stages
+from tfedge.tflite.wishes import Leaving
+
+CONFIDENCE = 0.95
+_ROUNDED = 5
+
+
+def entry(
+    content: bytes, answers: Answers, classes: np.ndarray, costs: Sequence[float], wish: Leaving
+) -> dict[str, Any]:
+    """Choose thresholds and return what a card says of the exits.
+
+    Args:
+      content: A file of stages.
+      answers: To the tune split.
+      classes: The right ones, int [count].
+      costs: Of answering at each exit, relative to the whole network's; see `relative_macs`.
+
+    Returns:
+      ``signatures``; ``features``, the names handed on at each seam; ``measure`` and
+      ``temperatures``, which see `device/exits.py`; ``logits``, each exit's scale and zero point;
+      ``costs``; ``points``, each with its ``effort``, ``thresholds``, ``accuracy``, ``shares`` and
+      ``mean_cost``; ``chosen``, the number of the one that the ``promise`` is of.
+    """
+    from tfedge.tflite import thresholds
+
+    known = stages(content)
+    found = thresholds.choose(
+        list(answers.logits), list(answers.quantisation), classes, list(costs), **wish.bounds()
+    )
+    return {
+        "signatures": [one.name for one in known],
+        "features": [list(one.features) for one in known[:-1]],
+        "measure": found.measure,
+        "temperatures": [float(value) for value in found.temperatures],
+        "logits": [{"scale": one.scale, "zero": one.zero_point} for one in known],
+        "costs": list(costs),
+        "points": [dict(point) for point in found.points],
+        "chosen": int(found.chosen),
+        "promise": {
+            **wish.bounds(),
+            "confidence": CONFIDENCE,
+            "split": "tune",
+            "inputs": len(classes),
+        },
+    }
+
+
+def relative_macs(content: bytes) -> list[float]:
+    """Return the multiply-accumulates up to each exit, relative to those of the whole network.
+
+    The last is above 1 by what the heads before it cost.
+    """
+    count = len(stages(content))
+    each = [facts(stage(content, number), "stage").macs for number in range(count)]
+    return relative(each, facts(content, "model").macs)
+
+
+def relative(each: Sequence[int], whole: int) -> list[float]:
+    """Return what it costs to come to each exit, relative to the whole network.
+
+    Args:
+      each: What the stages cost, one by one.
+    """
+    return [round(cost / max(whole, 1), _ROUNDED) for cost in accumulate(each)]
+
+
+def taken(exits: Mapping[str, Any], answers: Answers, thresholds: Sequence[float]) -> np.ndarray:
+    """Return by which exit each input leaves, int64 [count].
+
+    Args:
+      exits: As in a card.
+      thresholds: One for each exit but the last.
+    """
+    return np.asarray(_device().leaving(measures(exits, answers)[:-1], thresholds), np.int64)
+
+
+def measures(exits: Mapping[str, Any], answers: Answers) -> list[np.ndarray]:
+    """Return how sure each exit is of each input, float32 [count] an exit, as the board has it."""
+    ends = zip(answers.logits, answers.quantisation, exits["temperatures"], strict=True)
+    return [
+        _device().Measure(exits["measure"], scale, temperature)(logits)
+        for logits, (scale, _), temperature in ends
+    ]
+
+
+def figures(
+    exits: Mapping[str, Any],
+    answers: Answers,
+    classes: np.ndarray,
+    split: str,
+    boards: Mapping[str, tuple[int, Sequence[int]]],
+) -> dict[str, Any]:
+    """Say what leaving at the card's thresholds comes to on a split.
+
+    Args:
+      exits: As in a card.
+      answers: To the split's inputs.
+      classes: The right ones, int [count].
+      split: What the split is called in the figures.
+      boards: For each board the Arm instructions of the whole network, and of each stage.
+
+    Returns:
+      ``accuracy`` of the answers given, with its interval; ``last_accuracy`` of the last exit
+      alone, and the ``drop`` from it; ``exits``, an entry each with the ``share`` that leaves
+      there, the ``accuracy`` of those, and ``accuracy_of_all`` if all left there; ``cost`` by
+      multiply-accumulates and, under ``boards``, by Arm instructions; the ``points`` of the card
+      as they are on this split.
+    """
+    answered = np.stack([logits.argmax(axis=-1) for logits in answers.logits])
+    right = answered == classes
+    chosen = exits["points"][exits["chosen"]]
+    left = taken(exits, answers, chosen["thresholds"])
+    given = right[left, np.arange(len(classes))]
+    last = float(right[-1].mean())
+    totals = {board: [*accumulate(each)] for board, (_, each) in boards.items()}
+    found = accuracy_figures(int(given.sum()), len(classes), split)
+    return found | {
+        "last_accuracy": last,
+        "drop": last - found["accuracy"],
+        "effort": chosen["effort"],
+        "thresholds": list(chosen["thresholds"]),
+        "exits": [_exit(number, left, given, right) for number in range(len(right))],
+        "cost": _cost(np.asarray(exits["costs"])[left], 1.0),
+        "boards": {
+            board: _cost(np.asarray(totals[board])[left], whole)
+            | {"whole": whole, "exits": totals[board]}
+            for board, (whole, _) in boards.items()
+        },
+        "points": [
+            _point(point, taken(exits, answers, point["thresholds"]), right, exits, totals)
+            for point in exits["points"]
+        ],
+    }
+
+
+def _exit(number: int, left: np.ndarray, given: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    here = left == number
+    own = {"accuracy": float(given[here].mean())} if here.any() else {}
+    return {
+        "exit": number,
+        "share": float(here.mean()),
+        **own,
+        "accuracy_of_all": float(right[number].mean()),
+    }
+
+
+def _cost(each: np.ndarray, whole: float) -> dict[str, Any]:
+    """Describe what the inputs cost one by one."""
+    p50, p99 = np.percentile(each, [50, 99], method="higher")
+    mean = float(each.mean())
+    described = {"mean": mean, "p50": float(p50), "p99": float(p99), "worst": float(each.max())}
+    return {**described, "saved": 1 - mean / whole}
+
+
+def _point(
+    point: Mapping[str, Any],
+    left: np.ndarray,
+    right: np.ndarray,
+    exits: Mapping[str, Any],
+    totals: Mapping[str, Sequence[int]],
+) -> dict[str, Any]:
+    given = right[left, np.arange(len(left))]
+    return {
+        "effort": point["effort"],
+        "accuracy": float(given.mean()),
+        "shares": [float(np.mean(left == number)) for number in range(len(right))],
+        "mean_cost": float(np.asarray(exits["costs"])[left].mean()),
+        "boards": {board: float(np.asarray(each)[left].mean()) for board, each in totals.items()},
+    }
+
+
+def _device() -> Any:
+    """Return device/exits.py."""
+    return paths.beside("exits")
