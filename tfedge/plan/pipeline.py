@@ -263,6 +263,7 @@ def _publish(pipeline: Pipeline, root: Path, data: dict[str, Any], progress: Pro
     _put([folder / TFLITE for folder in folders], target)
     compiled = [folder / COMPILED for folder in folders if (folder / COMPILED).is_file()]
     _put(compiled, target.with_name(COMPILED.replace("model", pipeline.name)))
+    _put_stages(folders, target)
     report = _report(pipeline, root, steps, progress)
     paths.replace(
         target.with_name("report.json"), json.dumps(report, indent=1, ensure_ascii=False) + "\n"
@@ -276,6 +277,16 @@ def _put(files: Sequence[Path], target: Path) -> None:
         paths.replace(target, files[-1].read_bytes())
     else:
         target.unlink(missing_ok=True)
+
+
+def _put_stages(folders: Sequence[Path], target: Path) -> None:
+    """Copy the files of stages that the last of `folders` with any has, and no others."""
+    pattern = f"{target.stem}_exit_*.tflite"
+    for file in target.parent.glob(pattern):
+        file.unlink()
+    found = [files for folder in folders if (files := sorted(folder.glob(pattern)))]
+    for file in found[-1] if found else ():
+        paths.replace(target.with_name(file.name), file.read_bytes())
 
 
 def _records(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:

@@ -17,9 +17,9 @@ from tfedge.figures import accuracy_figures
 from tfedge.tflite.facts import facts
 from tfedge.tflite.leaving import Answers
 from tfedge.tflite.staging import stage, stages
+from tfedge.tflite.thresholds import choose
 from tfedge.tflite.wishes import Leaving
 
-CONFIDENCE = 0.95
 _ROUNDED = 5
 
 
@@ -40,27 +40,13 @@ def entry(
       ``costs``; ``points``, each with its ``effort``, ``thresholds``, ``accuracy``, ``shares`` and
       ``mean_cost``; ``chosen``, the number of the one that the ``promise`` is of.
     """
-    from tfedge.tflite import thresholds
-
     known = stages(content)
-    found = thresholds.choose(
-        list(answers.logits), list(answers.quantisation), classes, list(costs), **wish.bounds()
-    )
+    chosen = choose(answers.logits, answers.quantisation, classes, [*costs, 1.0], **wish.bounds())
     return {
         "signatures": [one.name for one in known],
         "features": [list(one.features) for one in known[:-1]],
-        "measure": found.measure,
-        "temperatures": [float(value) for value in found.temperatures],
-        "logits": [{"scale": one.scale, "zero": one.zero_point} for one in known],
+        **chosen.entry(),
         "costs": list(costs),
-        "points": [dict(point) for point in found.points],
-        "chosen": int(found.chosen),
-        "promise": {
-            **wish.bounds(),
-            "confidence": CONFIDENCE,
-            "split": "tune",
-            "inputs": len(classes),
-        },
     }
 
 
@@ -131,7 +117,8 @@ def figures(
     left = taken(exits, answers, chosen["thresholds"])
     given = right[left, np.arange(len(classes))]
     last = float(right[-1].mean())
-    totals = {board: [*accumulate(each)] for board, (_, each) in boards.items()}
+    totals = {board: ([*accumulate(each)], whole) for board, (whole, each) in boards.items()}
+    work = _each(exits["costs"], 1.0, left, chosen["thresholds"])
     found = accuracy_figures(int(given.sum()), len(classes), split)
     return found | {
         "last_accuracy": last,
@@ -139,14 +126,14 @@ def figures(
         "effort": chosen["effort"],
         "thresholds": list(chosen["thresholds"]),
         "exits": [_exit(number, left, given, right) for number in range(len(right))],
-        "cost": _cost(np.asarray(exits["costs"])[left], 1.0),
+        "cost": _cost(work, 1.0),
         "boards": {
-            board: _cost(np.asarray(totals[board])[left], whole)
-            | {"whole": whole, "exits": totals[board]}
-            for board, (whole, _) in boards.items()
+            board: _cost(_each(total, whole, left, chosen["thresholds"]), whole)
+            | {"whole": whole, "exits": total}
+            for board, (total, whole) in totals.items()
         },
         "points": [
-            _point(point, taken(exits, answers, point["thresholds"]), right, exits, totals)
+            _point(point, taken(exits, answers, point["thresholds"]), right, totals, exits["costs"])
             for point in exits["points"]
         ],
     }
@@ -163,6 +150,18 @@ def _exit(number: int, left: np.ndarray, given: np.ndarray, right: np.ndarray) -
     }
 
 
+def _each(
+    costs: Sequence[float], whole: float, left: np.ndarray, thresholds: Sequence[float]
+) -> np.ndarray:
+    """Return what each input costs, float64 [count].
+
+    A board that is never to leave early runs the whole network, without the exits on the way.
+    """
+    if all(threshold >= _device().NEVER for threshold in thresholds):
+        return np.full(len(left), float(whole))
+    return np.asarray(costs, np.float64)[left]
+
+
 def _cost(each: np.ndarray, whole: float) -> dict[str, Any]:
     """Describe what the inputs cost one by one."""
     p50, p99 = np.percentile(each, [50, 99], method="higher")
@@ -175,16 +174,20 @@ def _point(
     point: Mapping[str, Any],
     left: np.ndarray,
     right: np.ndarray,
-    exits: Mapping[str, Any],
-    totals: Mapping[str, Sequence[int]],
+    totals: Mapping[str, tuple[Sequence[int], int]],
+    costs: Sequence[float],
 ) -> dict[str, Any]:
-    given = right[left, np.arange(len(left))]
+    """Describe a point of the card as it is on a split."""
+    given, at = right[left, np.arange(len(left))], point["thresholds"]
     return {
         "effort": point["effort"],
         "accuracy": float(given.mean()),
         "shares": [float(np.mean(left == number)) for number in range(len(right))],
-        "mean_cost": float(np.asarray(exits["costs"])[left].mean()),
-        "boards": {board: float(np.asarray(each)[left].mean()) for board, each in totals.items()},
+        "mean_cost": float(_each(costs, 1.0, left, at).mean()),
+        "boards": {
+            board: float(_each(total, whole, left, at).mean())
+            for board, (total, whole) in totals.items()
+        },
     }
 
 

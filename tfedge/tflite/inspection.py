@@ -77,14 +77,12 @@ def _exits(exits: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not exits:
         return []
     point, promise = exits["points"][exits["chosen"]], exits["promise"]
-    (bound,) = [
-        f"{name} {promise[name]:g}" for name in ("max_drop", "mean_cost") if name in promise
-    ]
+    bounds = [f"{name} {promise[name]:g}" for name in ("max_drop", "mean_cost") if name in promise]
     return [
         ("exits", f"{len(exits['signatures'])}, left by {exits['measure']}"),
         ("leave at", _numbers(point["thresholds"])),
         ("then", f"shares {_numbers(point['shares'])}, mean cost {point['mean_cost']:.4g}"),
-        ("promise", f"{bound}, confidence {promise['confidence']:g}, on {promise['split']}"),
+        ("promise", f"{bounds[0]}, confidence {promise['confidence']:g}, on {promise['split']}"),
         ("points", f"{len(exits['points'])}, of effort 0 to 1"),
         *([("next", exits["next"] or "none: the last stage")] if "next" in exits else []),
     ]

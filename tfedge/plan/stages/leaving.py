@@ -19,11 +19,8 @@ def refuse_without_exits(wish: Leaving, source: str, where: str = "") -> None:
     """Refuse settings of exits for a network that has none."""
     if wish.written:
         fix = 'leave it out, or put a stage with use = "exits" before this one'
-        raise UserError(
-            f"{where} {wish.written}".strip(),
-            f"is for networks with exits, and {source} has none",
-            fix,
-        )
+        place = f"{where} {wish.written}".strip()
+        raise UserError(place, f"is for networks with exits, and {source} has none", fix)
 
 
 def exits_on_tune(flatbuffer: bytes, wish: Leaving, job: Job) -> dict[str, Any]:
