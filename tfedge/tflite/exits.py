@@ -7,6 +7,7 @@ own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
@@ -93,6 +94,7 @@ def figures(
     answers: Answers,
     classes: np.ndarray,
     split: str,
+    macs: Sequence[float],
     boards: Mapping[str, tuple[int, Sequence[int]]],
 ) -> dict[str, Any]:
     """Say what leaving at the card's thresholds comes to on a split.
@@ -102,14 +104,16 @@ def figures(
       answers: To the split's inputs.
       classes: The right ones, int [count].
       split: What the split is called in the figures.
+      macs: From `relative_macs`.
       boards: For each board the Arm instructions of the whole network, and of each stage.
 
     Returns:
       ``accuracy`` of the answers given, with its interval; ``last_accuracy`` of the last exit
       alone, and the ``drop`` from it; ``exits``, an entry each with the ``share`` that leaves
-      there, the ``accuracy`` of those, and ``accuracy_of_all`` if all left there; ``cost`` by
-      multiply-accumulates and, under ``boards``, by Arm instructions; the ``points`` of the card
-      as they are on this split.
+      there, the ``accuracy`` of those, and ``accuracy_of_all`` if all left there; ``cost`` in
+      multiply-accumulates relative to the whole network and, under ``boards``, in Arm instructions:
+      the mean, p50 and p99 of the inputs, the worst case, and the share ``saved`` of the mean; the
+      ``points`` of the card as they are on this split.
     """
     answered = np.stack([logits.argmax(axis=-1) for logits in answers.logits])
     right = answered == classes
@@ -117,8 +121,7 @@ def figures(
     left = taken(exits, answers, chosen["thresholds"])
     given = right[left, np.arange(len(classes))]
     last = float(right[-1].mean())
-    totals = {board: ([*accumulate(each)], whole) for board, (whole, each) in boards.items()}
-    work = _each(exits["costs"], 1.0, left, chosen["thresholds"])
+    bills = {board: _Bill([*accumulate(each)], whole) for board, (whole, each) in boards.items()}
     found = accuracy_figures(int(given.sum()), len(classes), split)
     return found | {
         "last_accuracy": last,
@@ -126,17 +129,32 @@ def figures(
         "effort": chosen["effort"],
         "thresholds": list(chosen["thresholds"]),
         "exits": [_exit(number, left, given, right) for number in range(len(right))],
-        "cost": _cost(work, 1.0),
+        "cost": _Bill(macs, 1.0).described(left, chosen["thresholds"]),
         "boards": {
-            board: _cost(_each(total, whole, left, chosen["thresholds"]), whole)
-            | {"whole": whole, "exits": total}
-            for board, (total, whole) in totals.items()
+            board: bill.described(left, chosen["thresholds"]) for board, bill in bills.items()
         },
         "points": [
-            _point(point, taken(exits, answers, point["thresholds"]), right, totals, exits["costs"])
+            _point(point, taken(exits, answers, point["thresholds"]), right, macs, bills)
             for point in exits["points"]
         ],
     }
+
+
+def examples(exits: Mapping[str, Any], answers: Answers, count: int) -> list[list[int]]:
+    """Choose inputs that leave at each exit, by their number in the split.
+
+    Those that an exit is surest of come first; of the last exit, those of which the one before it
+    is least sure.
+    """
+    left = taken(exits, answers, exits["points"][exits["chosen"]]["thresholds"])
+    sure = measures(exits, answers)
+    sure[-1] = -sure[-2]
+    found = []
+    for number, measure in enumerate(sure):
+        (here,) = np.nonzero(left == number)
+        ordered = here[np.argsort(-measure[here], kind="stable")]
+        found.append(ordered[:count].tolist())
+    return found
 
 
 def _exit(number: int, left: np.ndarray, given: np.ndarray, right: np.ndarray) -> dict[str, Any]:
@@ -150,32 +168,48 @@ def _exit(number: int, left: np.ndarray, given: np.ndarray, right: np.ndarray) -
     }
 
 
-def _each(
-    costs: Sequence[float], whole: float, left: np.ndarray, thresholds: Sequence[float]
-) -> np.ndarray:
-    """Return what each input costs, float64 [count].
+@dataclass(frozen=True)
+class _Bill:
+    """What it costs to come to each exit, and what the whole network alone costs."""
 
-    A board that is never to leave early runs the whole network, without the exits on the way.
-    """
-    if all(threshold >= _device().NEVER for threshold in thresholds):
-        return np.full(len(left), float(whole))
-    return np.asarray(costs, np.float64)[left]
+    totals: Sequence[float]
+    whole: float
+
+    def each(self, left: np.ndarray, thresholds: Sequence[float]) -> np.ndarray:
+        """Return what inputs cost that leave by these exits, float64 [count].
+
+        A board that is never to leave early runs the whole network, without the exits on the way.
+        """
+        if _is_never(thresholds):
+            return np.full(len(left), float(self.whole))
+        return np.asarray(self.totals, np.float64)[left]
+
+    def described(self, left: np.ndarray, thresholds: Sequence[float]) -> dict[str, Any]:
+        """Return the mean of inputs, their p50 and p99, and the worst that one can cost."""
+        each = self.each(left, thresholds)
+        p50, p99 = np.percentile(each, [50, 99], method="higher")
+        mean = float(each.mean())
+        return {
+            "mean": mean,
+            "p50": float(p50),
+            "p99": float(p99),
+            "worst": float(self.whole if _is_never(thresholds) else self.totals[-1]),
+            "saved": 1 - mean / self.whole,
+            "whole": self.whole,
+            "exits": list(self.totals),
+        }
 
 
-def _cost(each: np.ndarray, whole: float) -> dict[str, Any]:
-    """Describe what the inputs cost one by one."""
-    p50, p99 = np.percentile(each, [50, 99], method="higher")
-    mean = float(each.mean())
-    described = {"mean": mean, "p50": float(p50), "p99": float(p99), "worst": float(each.max())}
-    return {**described, "saved": 1 - mean / whole}
+def _is_never(thresholds: Sequence[float]) -> bool:
+    return all(threshold >= _device().NEVER for threshold in thresholds)
 
 
 def _point(
     point: Mapping[str, Any],
     left: np.ndarray,
     right: np.ndarray,
-    totals: Mapping[str, tuple[Sequence[int], int]],
-    costs: Sequence[float],
+    macs: Sequence[float],
+    bills: Mapping[str, _Bill],
 ) -> dict[str, Any]:
     """Describe a point of the card as it is on a split."""
     given, at = right[left, np.arange(len(left))], point["thresholds"]
@@ -183,11 +217,8 @@ def _point(
         "effort": point["effort"],
         "accuracy": float(given.mean()),
         "shares": [float(np.mean(left == number)) for number in range(len(right))],
-        "mean_cost": float(_each(costs, 1.0, left, at).mean()),
-        "boards": {
-            board: float(_each(total, whole, left, at).mean())
-            for board, (total, whole) in totals.items()
-        },
+        "mean_cost": float(_Bill(macs, 1.0).each(left, at).mean()),
+        "boards": {board: float(bill.each(left, at).mean()) for board, bill in bills.items()},
     }
 
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tfedge.errors import UserError
-from tfedge.plan.job import Job
+from tfedge.plan.job import EXAMPLES, Job, file_figures
 from tfedge.tflite.wishes import Leaving
 
 if TYPE_CHECKING:
     from tfedge.data.dataset import Split
     from tfedge.tflite.leaving import Answers
+
+_EXAMPLES = 10
 
 
 def refuse_without_exits(wish: Leaving, source: str, where: str = "") -> None:
@@ -27,6 +29,9 @@ def exits_on_tune(flatbuffer: bytes, wish: Leaving, job: Job) -> dict[str, Any]:
     """Choose when to leave a file of stages; return what its card says."""
     from tfedge.tflite import exits
 
+    if wish.exit_cost == "macs" and "macs" not in file_figures(flatbuffer, job.name):
+        problem = "what its recurrent layers multiply is not counted"
+        raise UserError("exit_cost", problem, 'write exit_cost = "pi5", or "pi4"')
     answers = answers_to(flatbuffer, job.data.tune, job)
     costs = exits.relative_macs(flatbuffer)
     if wish.exit_cost != "macs":
@@ -40,7 +45,7 @@ def answers_to(content: bytes, split: Split, job: Job) -> Answers:
     from tfedge.tflite.leaving import stage_outputs
 
     with job.progress.bar("exits", len(split.classes)) as advance:
-        inputs = job.data.normalise(split.inputs)
+        inputs = (job.data.normalise(x) for x in split.inputs)
         return stage_outputs(content, inputs, lambda done: advance(done, ""))
 
 
@@ -63,18 +68,28 @@ def figures_of_leaving(
 ) -> dict[str, Any]:
     """Measure leaving early on a split: ``leaving``, or nothing of a file without exits.
 
+    Where the inputs are pictures, some that leave at each exit are drawn into the job's folder.
+
     Args:
       content: A .tflite with its card.
       split: ``tune`` or ``test``.
       arm: As `arm_of_stages` returns it.
     """
+    from tfedge.report.sheet import drawn
     from tfedge.tflite import card, exits
 
     said = card.read(content, f"[{job.name}]")[0].exits
     if not said:
         return {}
     of: Split = getattr(job.data, split)
-    found = exits.figures(said, answers_to(content, of, job), of.classes, split, arm)
+    answers = answers_to(content, of, job)
+    counted = "macs" in file_figures(content, job.name)
+    macs = exits.relative_macs(content) if counted else said["costs"]
+    found = exits.figures(said, answers, of.classes, split, macs, arm)
+    found["examples"] = exits.examples(said, answers, _EXAMPLES)
+    if job.data.kind == "image":
+        rows = [[of.inputs[number] for number in row] for row in found["examples"]]
+        (job.out / EXAMPLES).write_bytes(drawn(rows))
     return {"leaving": found}
 
 
