@@ -118,10 +118,14 @@ def static(report: Mapping[str, Any]) -> list[tuple[str, float, float]]:
     key = next((f"arm_{board}" for board in _BOARDS if board in stage["leaving"]["boards"]), "macs")
     split = stage["leaving"]["split"]
     return [
-        (one["name"], one[key], 100 * one["accuracy"])
+        (_label(one), one[key], 100 * one["accuracy"])
         for one in report["stages"]
         if one.get("split") == split and key in one and "accuracy" in one
     ]
+
+
+def _label(stage: Mapping[str, Any]) -> str:
+    return f"{stage['name']}, last exit" if "leaving" in stage else str(stage["name"])
 
 
 def _summary(stage: Mapping[str, Any]) -> str:

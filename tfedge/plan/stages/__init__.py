@@ -12,6 +12,7 @@ from tfedge.plan.stages.cascading import Cascade
 from tfedge.plan.stages.clustering import Cluster
 from tfedge.plan.stages.compressing import Prune, Qat
 from tfedge.plan.stages.converting import Convert, Evaluate
+from tfedge.plan.stages.exiting import Exits
 from tfedge.plan.stages.making import Distill, Import, Train
 from tfedge.plan.stages.narrowing import Narrow
 
@@ -22,6 +23,7 @@ __all__ = [
     "Convert",
     "Distill",
     "Evaluate",
+    "Exits",
     "Import",
     "Narrow",
     "Prune",
@@ -36,6 +38,7 @@ STAGES: dict[str, type] = {
     "narrow": Narrow,
     "prune": Prune,
     "cluster": Cluster,
+    "exits": Exits,
     "qat": Qat,
     "convert": Convert,
     "cascade": Cascade,
