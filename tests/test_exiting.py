@@ -64,7 +64,7 @@ def test_the_figures_say_where_exits_are_and_what_each_costs(precision, networks
     assert last["macs"] == figures["macs"] == early + 16 * 9 * 4 * 8 + 8 * 4
     assert first["cost"] == pytest.approx(early / figures["macs"])
     assert last["accuracy"] == figures["accuracy"]
-    assert figures["notes"][0].startswith("exit_0 behind max_pooling2d, 36% of the MACs: ")
+    assert figures["notes"][0].startswith("exit_0 is behind max_pooling2d, for 3")
     assert (tmp_path / "x" / FLOAT).is_file()
 
 

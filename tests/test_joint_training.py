@@ -126,13 +126,23 @@ def test_evaluating_measures_each_exit_and_moves_nothing(t, keras, data):
     assert np.array_equal(model.predict(x, verbose=0), model.network.predict(x, verbose=0)[-1])
 
 
-def session(data, place, seed=1):
+class Listening(Silent):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.said = []
+
+    def say(self, message):
+        self.said.append(message)
+
+
+def session(data, place, progress):
     from tfedge.training.fitting import Session
 
-    return Session("x", data, ("flip",), seed, place, Silent())
+    return Session("x", data, ("flip",), 1, place, progress)
 
 
-def fitted(t, data, place, epochs=3, teacher=None, **stop):
+def fitted(t, data, place, epochs=3, teacher=None, progress=None, **stop):
     from tfedge.training.fitting import fit
 
     model = network(t.keras, dropout=0.3)
@@ -140,7 +150,7 @@ def fitted(t, data, place, epochs=3, teacher=None, **stop):
     lessons = place / "lessons"
     joint = t.jointly(model, Joint(), teacher, teaching, lessons)
     course = dataclasses.replace(COURSE, epochs=epochs)
-    history = fit(joint, course, session(data, place / "scratch"), **stop)
+    history = fit(joint, course, session(data, place / "scratch", progress or Silent()), **stop)
     return model, history
 
 
@@ -164,6 +174,13 @@ def test_one_killed_goes_on_and_ends_as_one_that_was_not(with_teacher, t, data, 
     assert all(map(np.array_equal, whole.get_weights(), again.get_weights()))
     assert rows == history
     assert {"exit_0_accuracy", "val_exit_0_accuracy", "val_accuracy"} <= set(history[0])
+
+
+def test_a_line_an_epoch_tells_the_accuracy_of_each_exit_on_tune(t, data, tmp_path):
+    progress = Listening()
+    _, (row,) = fitted(t, data, tmp_path, epochs=1, progress=progress)
+    (line,) = progress.said
+    assert line.endswith(f"  tune {row['val_exit_0_accuracy']:.4f} {row['val_accuracy']:.4f}")
 
 
 def test_it_learns_all_exits_and_keeps_the_epoch_that_is_best_in_the_mean(t, data, tmp_path):

@@ -219,8 +219,19 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     return [
         f"  {stage['name']}: {note}"
         for stage in report["stages"]
-        for note in (*stage.get("notes", ()), *([stage["earned"]] if "earned" in stage else ()))
+        for note in (
+            *stage.get("notes", ()),
+            *([_exits(stage["exits"])] if "exits" in stage else ()),
+            *([stage["earned"]] if "earned" in stage else ()),
+        )
     ]
+
+
+def _exits(exits: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say in one line how often each exit of a network is right."""
+    split = next(iter(exits.values()))["split"]
+    shares = (f"{name} {100 * figures['accuracy']:.2f} %" for name, figures in exits.items())
+    return f"right on {split}: {', '.join(shares)}"
 
 
 def _test(test: Mapping[str, Any]) -> list[str]:

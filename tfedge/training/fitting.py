@@ -200,7 +200,9 @@ class _Meter(keras.callbacks.Callback):
             self.advance(self.done, self._words(logs))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        words = f"{self._words(logs)}  tune {logs['val_accuracy']:.4f}"
+        exits = (f"val_exit_{number}_accuracy" for number in range(len(logs)))
+        names = [*(name for name in exits if name in logs), "val_accuracy"]
+        words = f"{self._words(logs)}  tune {' '.join(f'{logs[name]:.4f}' for name in names)}"
         text = f"epoch {epoch + 1}/{self.course.epochs}  {words}"
         self.session.progress.say(f"{self.session.label:12} {text}")
 

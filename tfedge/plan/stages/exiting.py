@@ -116,10 +116,10 @@ def _placed(
 
 
 def _notes(exits: Mapping[str, Mapping[str, Any]], before: float) -> list[str]:
-    """Say in plain words where the exits are and what they are worth."""
+    """Say in plain words where the exits are and what it costs to answer there."""
     lines = []
     for name, figures in exits.items():
-        where = f"behind {figures['after']}" if "after" in figures else "the network's own answer"
-        cost = f", {figures['cost']:.0%} of the MACs" if "cost" in figures else ""
-        lines.append(f"{name} {where}{cost}: {figures['accuracy']:.2%} of tune right")
+        if "after" in figures:
+            cost = f", for {figures['cost']:.1%} of the MACs" if "cost" in figures else ""
+            lines.append(f"{name} is behind {figures['after']}{cost}")
     return [*lines, f"without early exits {before:.2%} of tune were right"]
