@@ -1,0 +1,114 @@
+"""Keep a deadline with a network that has exits: start no stage that might overrun it.
+
+`infer.py MODEL --deadline-ms D` asks a `Pace` before every stage but the first, which always runs.
+"""
+
+from __future__ import annotations
+
+import bisect
+import collections
+import time
+
+import numpy as np
+
+WINDOW_S = 0.75  # what is older says nothing of the load now
+ENOUGH = 20  # times of a stage that speak for themselves
+_WARM_UP_S, _WARM_UP_RUNS = 0.3, (10, 60)  # what a stage takes by itself: at least, at most so many
+_P99, _P90, _P50 = 0.99, 0.9, 0.5
+
+
+class Pace:
+    """How long stages take at the moment, and what of a deadline is left.
+
+    A stage's time is the 99th percentile of its own of the last 0.75 s.  A stage that was not run
+    often enough in that time is taken for as slow, against its time at the start, as nine of ten
+    of all stages lately were: so a later stage is tried again as soon as the first ones are quick.
+
+    Args:
+      model: A `Staged`, which is run some times to learn what its stages take.
+      deadline_ms: What an answer may take, from when its input is read.
+      adaptive: Whether to take a cheaper operating point while the stages are slow: the one of
+        most effort whose answers take as long, on average, as they would at full speed.
+    """
+
+    def __init__(self, model, deadline_ms, *, adaptive=False):
+        self._deadline_s, self._adaptive = deadline_ms / 1e3, adaptive
+        self._costs = [point["mean_cost"] for point in model.card["exits"]["points"]]
+        runs = _warm_up(model)
+        self._usual = [_quantile(sorted(times), _P50) for times in runs]
+        self._usual_p99 = [_quantile(sorted(times), _P99) for times in runs]
+        self._times = [Window() for _ in runs]
+        self._stretches = Window()
+
+    def took(self, number, seconds):
+        """Note what a stage took."""
+        now = time.perf_counter()
+        self._times[number].add(now, seconds)
+        self._stretches.add(now, seconds / self._usual[number])
+
+    def fits(self, number, began):
+        """Whether a stage, were it started now, is done by the deadline of what began then."""
+        now = time.perf_counter()
+        return now + self.p99_s(number, now) <= began + self._deadline_s
+
+    def late(self, began):
+        """Whether the deadline of what began then is over."""
+        return time.perf_counter() > began + self._deadline_s
+
+    def p99_s(self, number, now):
+        """Return what a stage takes in all but one of a hundred cases."""
+        own = self._times[number].since(now - WINDOW_S)
+        if len(own) >= ENOUGH:
+            return _quantile(own, _P99)
+        return self._usual_p99[number] * self.stretch(now, _P90)
+
+    def stretch(self, now, share=_P50):
+        """Return how many times as long as at the start stages take, or a `share` of them."""
+        lately = self._stretches.since(now - WINDOW_S)
+        return _quantile(lately, share) if lately else 1.0
+
+    def point(self, asked):
+        """Return the number of the operating point for the next answer, `asked` or a cheaper."""
+        stretch = self.stretch(time.perf_counter()) if self._adaptive else 1.0
+        most = self._costs[asked] / max(1.0, stretch)
+        within = [number for number in range(asked + 1) if self._costs[number] <= most]
+        return within[-1] if within else 0
+
+
+class Window:
+    """Numbers of the last moments, in order of size."""
+
+    def __init__(self):
+        self._arrived, self._sorted = collections.deque(maxlen=1000), []
+
+    def add(self, now, value):
+        """Take in a number."""
+        if len(self._arrived) == self._arrived.maxlen:
+            self._forget()
+        self._arrived.append((now, value))
+        bisect.insort(self._sorted, value)
+
+    def since(self, then):
+        """Return the numbers that came after `then`, in ascending order; forget all others."""
+        while self._arrived and self._arrived[0][0] < then:
+            self._forget()
+        return self._sorted
+
+    def _forget(self):
+        _, value = self._arrived.popleft()
+        del self._sorted[bisect.bisect_left(self._sorted, value)]
+
+
+def _warm_up(model):
+    """Return the seconds of each stage over some runs."""
+    x, (least, most) = np.zeros(model.shape, model.dtype), _WARM_UP_RUNS
+    model.stages_s(x)  # the first run also sets up
+    rows, end = [], time.perf_counter() + _WARM_UP_S
+    while len(rows) < least or (time.perf_counter() < end and len(rows) < most):
+        rows.append(model.stages_s(x))
+    return list(zip(*rows))
+
+
+def _quantile(ordered, share):
+    """Return the number of those which so many are at most."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
