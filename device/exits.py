@@ -128,6 +128,8 @@ class Staged(infer.Classifier):
 
     def start(self):
         """Let the time of the next answer begin here, before its input is read."""
+        if self.pace is not None:
+            self.pace.ready()
         self._began = time.perf_counter()
 
     def left(self):

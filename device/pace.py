@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import bisect
 import collections
+import os
 import time
 
 import numpy as np
 
 WINDOW_S = 0.75  # what is older says nothing of the load now
 ENOUGH = 20  # times of a stage that speak for themselves
+_AS_USUAL = 1.2  # a stretch up to this is no load
 _WARM_UP_S, _WARM_UP_RUNS = 0.3, (10, 60)  # what a stage takes by itself: at least, at most so many
+_SLICE_S = 1e-3  # of Linux's 1.4 to 3 ms of a time slice; what begins in it is not stopped
+_AWAY_S, _YIELDS = 3e-4, 4  # another process ran meanwhile; asked so often, none wants to
 _P99, _P90, _P50 = 0.99, 0.9, 0.5
 
 
@@ -23,12 +27,13 @@ class Pace:
     A stage's time is the 99th percentile of its own of the last 0.75 s.  A stage that was not run
     often enough in that time is taken for as slow, against its time at the start, as nine of ten
     of all stages lately were: so a later stage is tried again as soon as the first ones are quick.
+    The first stage always runs; where that alone takes too long, answers are late.
 
     Args:
       model: A `Staged`, which is run some times to learn what its stages take.
       deadline_ms: What an answer may take, from when its input is read.
-      adaptive: Whether to take a cheaper operating point while the stages are slow: the one of
-        most effort whose answers take as long, on average, as they would at full speed.
+      adaptive: Whether to take a cheaper operating point while stages take over 1.2 times as long
+        as at the start: the one of most effort whose answers take no longer than that on average.
     """
 
     def __init__(self, model, deadline_ms, *, adaptive=False):
@@ -36,9 +41,27 @@ class Pace:
         self._costs = [point["mean_cost"] for point in model.card["exits"]["points"]]
         runs = _warm_up(model)
         self._usual = [_quantile(sorted(times), _P50) for times in runs]
-        self._usual_p99 = [_quantile(sorted(times), _P99) for times in runs]
+        # One slow run while it warmed up must not keep a stage from ever being tried.
+        self._usual_p90 = [_quantile(sorted(times), _P90) for times in runs]
         self._times = [Window() for _ in runs]
-        self._stretches = Window()
+        self._stretches, self._slice_began = Window(), float("-inf")
+
+    def ready(self):
+        """Let other processes that want this core have it now, rather than amid the next answer.
+
+        What Linux takes up again has a time slice of its own to run without a stop: most answers
+        are over by then, where those that begin anywhere in one would be late.
+        """
+        last = time.perf_counter()
+        if last < self._slice_began + _SLICE_S:
+            return
+        for _ in range(_YIELDS):
+            _give_way()
+            now = time.perf_counter()
+            if now > last + _AWAY_S:
+                self._slice_began = now
+                return
+            last = now
 
     def took(self, number, seconds):
         """Note what a stage took."""
@@ -60,7 +83,7 @@ class Pace:
         own = self._times[number].since(now - WINDOW_S)
         if len(own) >= ENOUGH:
             return _quantile(own, _P99)
-        return self._usual_p99[number] * self.stretch(now, _P90)
+        return self._usual_p90[number] * self.stretch(now, _P90)
 
     def stretch(self, now, share=_P50):
         """Return how many times as long as at the start stages take, or a `share` of them."""
@@ -70,7 +93,7 @@ class Pace:
     def point(self, asked):
         """Return the number of the operating point for the next answer, `asked` or a cheaper."""
         stretch = self.stretch(time.perf_counter()) if self._adaptive else 1.0
-        most = self._costs[asked] / max(1.0, stretch)
+        most = self._costs[asked] * min(1.0, _AS_USUAL / stretch)
         within = [number for number in range(asked + 1) if self._costs[number] <= most]
         return within[-1] if within else 0
 
@@ -97,6 +120,9 @@ class Window:
     def _forget(self):
         _, value = self._arrived.popleft()
         del self._sorted[bisect.bisect_left(self._sorted, value)]
+
+
+_give_way = getattr(os, "sched_yield", lambda: time.sleep(0))
 
 
 def _warm_up(model):
