@@ -84,6 +84,9 @@ def figures(answers, deadline_ms, exits):
     return {
         "answers": len(answers),
         "late": round(float((took > deadline_ms).mean()), 5),
+        "late_at": [
+            round(float(((took > deadline_ms) & (taken == e)).mean()), 5) for e in range(exits)
+        ],
         "full": round(float(np.mean([each[3] in ("sure", "last") for each in answers])), 4),
         "shares": [round(float((taken == exit).mean()), 4) for exit in range(exits)],
         "p50_ms": round(float(np.median(took)), 3),

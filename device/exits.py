@@ -146,6 +146,12 @@ class Staged(infer.Classifier):
         finally:
             self.pace, self._exit, self._whole = kept
 
+    def classify(self, x, top_k=1):
+        found = super().classify(x, top_k)
+        if self.pace is not None and self.pace.ended(*self._ends):
+            self.because = "late"
+        return found
+
     def raw(self, x):
         if self._began is None:
             self.start()
@@ -211,8 +217,9 @@ class Staged(infer.Classifier):
                 because = "deadline"
                 break
             held, number = dict(made, inputs=tensor), number + 1
-        late = pace is not None and pace.late(began)
-        self.answered, self.because = number, "late" if late else because
+        self.answered, self.because = number, because
+        if pace is not None:
+            self._ends = began, time.perf_counter()
         return raw
 
     def _stage(self, number, held):

@@ -12,21 +12,22 @@ import time
 
 import numpy as np
 
-WINDOW_S = 0.75  # what is older says nothing of the load now
+WINDOW_S = 1.5  # what is older says nothing of the load now
 ENOUGH = 20  # times of a stage that speak for themselves
 _AS_USUAL = 1.2  # a stretch up to this is no load
 _WARM_UP_S, _WARM_UP_RUNS = 0.3, (10, 60)  # what a stage takes by itself: at least, at most so many
 _SLICE_S = 1e-3  # of Linux's 1.4 to 3 ms of a time slice; what begins in it is not stopped
 _AWAY_S, _YIELDS = 3e-4, 4  # another process ran meanwhile; asked so often, none wants to
-_P99, _P90, _P50 = 0.99, 0.9, 0.5
+_LATE, _P90, _P50 = 0.01, 0.9, 0.5  # answers that may be late, all stages together
 
 
 class Pace:
     """How long stages take at the moment, and what of a deadline is left.
 
-    A stage's time is the 99th percentile of its own of the last 0.75 s.  A stage that was not run
-    often enough in that time is taken for as slow, against its time at the start, as nine of ten
-    of all stages lately were: so a later stage is tried again as soon as the first ones are quick.
+    A stage's time is the 99th percentile of its own of the last 1.5 s, or a higher one, so that
+    the stages of an answer together are late in 1 % at most.  A stage that was not run often enough
+    in that time is taken for as slow, against its time at the start, as nine of ten of all stages
+    lately were: so a later stage is tried again as soon as the first ones are quick.
     The first stage always runs; where that alone takes too long, answers are late.
 
     Args:
@@ -43,7 +44,7 @@ class Pace:
         self._usual = [_quantile(sorted(times), _P50) for times in runs]
         # One slow run while it warmed up must not keep a stage from ever being tried.
         self._usual_p90 = [_quantile(sorted(times), _P90) for times in runs]
-        self._times = [Window() for _ in runs]
+        self._times, self._rests = [Window() for _ in runs], Window()
         self._stretches, self._slice_began = Window(), float("-inf")
 
     def ready(self):
@@ -69,20 +70,24 @@ class Pace:
         self._times[number].add(now, seconds)
         self._stretches.add(now, seconds / self._usual[number])
 
+    def ended(self, began, answered):
+        """Note that all is done of what began then and had its logits then; say whether it is late."""
+        now = time.perf_counter()
+        self._rests.add(now, now - answered)
+        return now > began + self._deadline_s
+
     def fits(self, number, began):
         """Whether a stage, were it started now, is done by the deadline of what began then."""
         now = time.perf_counter()
-        return now + self.p99_s(number, now) <= began + self._deadline_s
+        rest = self._rests.since(now - WINDOW_S)  # what is to be done with the logits
+        rest_s = _quantile(rest, _P90) if rest else 0.0
+        return now + self.most_s(number, now) + rest_s <= began + self._deadline_s
 
-    def late(self, began):
-        """Whether the deadline of what began then is over."""
-        return time.perf_counter() > began + self._deadline_s
-
-    def p99_s(self, number, now):
-        """Return what a stage takes in all but one of a hundred cases."""
+    def most_s(self, number, now):
+        """Return what a stage takes in all cases but its share of the 1 % that may be late."""
         own = self._times[number].since(now - WINDOW_S)
         if len(own) >= ENOUGH:
-            return _quantile(own, _P99)
+            return _quantile(own, 1 - _LATE / len(self._times))
         return self._usual_p90[number] * self.stretch(now, _P90)
 
     def stretch(self, now, share=_P50):
