@@ -6,6 +6,10 @@ tfedge imports it, too, so that the thresholds it chooses are of these very numb
 
 from __future__ import annotations
 
+import contextlib
+import time
+
+import infer
 import numpy as np
 
 MEASURES = ("confidence", "margin", "entropy")
@@ -72,6 +76,189 @@ def leaving(measures, thresholds):
     """
     leaves = [sure(*each) for each in zip(measures, thresholds)]
     return np.argmax([*leaves, np.ones_like(leaves[0])], axis=0)
+
+
+def staged(model, args):
+    """Return `model` as the command line wants it gone through: a `Staged`.
+
+    Args:
+      model: A `Classifier`, not to be used any more.
+      args: What console.py read: its effort, exit, deadline_ms and adaptive.
+    """
+    if "exits" not in model.card:
+        asked = ("effort", "exit", "deadline_ms")
+        option = next(name for name in asked if getattr(args, name) is not None)
+        said = f"has no exits; leave out --{option.replace('_', '-')}, or build it with exits"
+        raise infer.ModelError(f"{args.model}: {said}")
+    found = Staged(model, args.effort, args.exit, held_open=args.deadline_ms is not None)
+    if args.deadline_ms is not None:
+        pace = infer._beside("pace", "--deadline-ms")
+        found.pace = pace.Pace(found, args.deadline_ms, adaptive=args.adaptive)
+    return found
+
+
+class Staged(infer.Classifier):
+    """A network with exits, left at the first that is sure.
+
+    Args:
+      model: The `Classifier` of such a network.  It is not to be used any more: its interpreter
+        belongs to the stages.
+      effort: From 0 to 1, for the card's operating point; None takes the one it promises for.
+      exit: Always answer there instead.
+      held_open: Go stage by stage also where nothing but the last exit is wanted, which the
+        network without its other exits answers quicker.
+
+    Attributes:
+      point: The number of the operating point in use.
+      answered: The exit that gave the last answer, from 0.
+      because: Why there: "sure"; "last", as none before was; "asked", by `exit`; "deadline", as
+        the next stage might have overrun it; "late", as it was overrun all the same.
+      pace: What watches a deadline, see pace.py; None where there is none.
+    """
+
+    def __init__(self, model, effort=None, exit=None, *, held_open=False):
+        vars(self).update(vars(model))
+        self._read_exits(effort)
+        last = len(self.names) - 1
+        if exit is not None and not 0 <= exit <= last:
+            raise infer.ModelError(f"--exit must be from 0 to {last}, got {exit}")
+        self.pace = self.answered = self.because = self._began = None
+        self._runners, self._exit = [], exit
+        self._whole = not held_open and (exit == last or (exit is None and self._never()))
+
+    def start(self):
+        """Let the time of the next answer begin here, before its input is read."""
+        if self.pace is not None:
+            self.pace.ready()
+        self._began = time.perf_counter()
+
+    def left(self):
+        """Return where the last answer came from, as it is printed."""
+        return {"exit": self.answered, "because": self.because}
+
+    @contextlib.contextmanager
+    def only(self, exit):
+        """Always answer at `exit` meanwhile, whatever the deadline."""
+        kept = self.pace, self._exit, self._whole
+        self.pace, self._exit, self._whole = None, exit, False
+        try:
+            yield
+        finally:
+            self.pace, self._exit, self._whole = kept
+
+    def classify(self, x, top_k=1):
+        found = super().classify(x, top_k)
+        if self.pace is not None and self.pace.ended(*self._ends):
+            self.because = "late"
+        return found
+
+    def raw(self, x):
+        if self._began is None:
+            self.start()
+        return super().raw(x)
+
+    def invoke(self, tensor):
+        """Go from exit to exit with what `quantise` made; return the logits, int8 [classes]."""
+        if self._whole:
+            self.answered, self._began = len(self.names) - 1, None
+            self.because = "last" if self._exit is None else "asked"
+            return super().invoke(tensor)
+        try:
+            self._interpreter.reset_all_variables()
+            raw = self._gone_through(tensor)
+        except (ValueError, RuntimeError) as error:
+            raise infer._meaning(error, self.runtime) from error
+        self._scale, self._zero = self._units[self.answered]
+        return raw
+
+    def selftest(self):
+        """Run the golden vectors through the whole network, then stage by stage."""
+        kept, self._whole = (self.pace, self._exit, self._whole), True
+        self.pace, self._runners = None, []  # with runners there, the whole is refused
+        findings = super().selftest()
+        self.pace, self._exit, self._whole = kept
+        with self.only(len(self.names) - 1):
+            return findings + [f"stage by stage, {finding}" for finding in super().selftest()]
+
+    def stages_s(self, x):
+        """Return the seconds of each stage for `x`, none left out."""
+        found, tensor = [], self.quantise(x)
+        held = {"inputs": tensor}
+        for number in range(len(self.names)):
+            start = time.perf_counter()
+            made = self._stage(number, held)
+            found.append(time.perf_counter() - start)
+            held = dict(made, inputs=tensor)
+        return found
+
+    def _gone_through(self, tensor):
+        """Return the logits of the exit that answers, and note which and why."""
+        pace, began, held = self.pace, self._began or time.perf_counter(), {"inputs": tensor}
+        self._began, number, goal = None, 0, len(self.names) - 1
+        thresholds, because = (), "last"
+        if self._exit is not None:
+            goal, because = self._exit, "asked"
+            number = self._start_for(goal)
+        else:
+            point = self.point if pace is None else pace.point(self.point)
+            thresholds = self._points[point]["thresholds"]
+        while True:
+            start = time.perf_counter()
+            made = self._stage(number, held)
+            if pace is not None:
+                pace.took(number, time.perf_counter() - start)
+            raw = made.pop("logits")[0]
+            if number == goal:
+                break
+            if thresholds and sure(self._measures[number](raw), thresholds[number]):
+                because = "sure"
+                break
+            if pace is not None and not pace.fits(number + 1, began):
+                because = "deadline"
+                break
+            held, number = dict(made, inputs=tensor), number + 1
+        self.answered, self.because = number, because
+        if pace is not None:
+            self._ends = began, time.perf_counter()
+        return raw
+
+    def _stage(self, number, held):
+        """Run a stage on those of `held` that it takes; return what it makes by name."""
+        if not self._runners:
+            try:
+                runner = self._interpreter.get_signature_runner
+            except AttributeError as error:
+                said = f"{self.runtime} is too old to go stage by stage; take a newer one, or"
+                raise infer.ModelError(f"{said} --effort 1") from error
+            self._runners = [runner(name) for name in self.names]
+        return self._runners[number](**{name: held[name] for name in self._takes[number]})
+
+    def _start_for(self, exit):
+        """Return the first stage that `exit` needs: in a cascade, its own."""
+        return max(n for n in range(exit + 1) if n == 0 or self._takes[n] == ["inputs"])
+
+    def _never(self):
+        """Whether no input may leave early."""
+        return min(self._points[self.point]["thresholds"]) >= NEVER
+
+    def _read_exits(self, effort):
+        """Take in what the card says of the exits."""
+        try:
+            card = self.card["exits"]
+            self.names, self._points = card["signatures"], card["points"]
+            early = zip(card["logits"], card["temperatures"])
+            self._measures = [Measure(card["measure"], at["scale"], t) for at, t in early]
+            self._units = [np.float32([at["scale"], at["zero"]]) for at in card["logits"]]
+            self.point = card["chosen"] if effort is None else point_of(self._points, effort)
+            lengths = {len(point["thresholds"]) + 1 for point in self._points}
+            lengths |= {len(self._units), len(self._measures)}
+            takes = self._interpreter.get_signature_list()
+            self._takes = [sorted(takes[name]["inputs"]) for name in self.names]
+            if lengths != {len(self.names)} or not self._points[self.point]:
+                raise ValueError("as many numbers as exits are missing")
+        except infer._DAMAGED as error:
+            said = "its exits cannot be read; copy the model and exits.py again"
+            raise infer.ModelError(f"{said} ({infer._line(error)})") from error
 
 
 def point_of(points, effort):
