@@ -81,6 +81,13 @@ def test_notes_stand_below_the_table():
     assert "  int8: one thing" in ladder.table(ladder.report_of("p", [FIRST, LAST])).splitlines()
 
 
+def test_a_line_below_the_table_tells_how_often_each_exit_is_right():
+    exits = {"exit_0": {"accuracy": 0.75, "split": "tune"}, "exit_1": {"accuracy": 0.9}}
+    early = record("early", "exits", exits=exits)
+    line = "  early: right on tune: exit_0 75.00 %, exit_1 90.00 %"
+    assert line in ladder.table(ladder.report_of("p", [FIRST, early])).splitlines()
+
+
 HERE = {"host_ms_p50": 0.25, "host_calls": 300, "arena_measured_bytes": 4096}
 
 

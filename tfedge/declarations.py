@@ -21,10 +21,13 @@ Plain = NewType("Plain", str)
 Free = NewType("Free", str)
 """A `Plain` network whose weights share no values: the stage changes each weight for itself."""
 
+Single = NewType("Single", str)
+"""A `Free` network without early exits."""
+
 Converted = NewType("Converted", str)
 """An `Input` that must have made a .tflite."""
 
-INPUTS = (Input, Network, Plain, Free, Converted)
+INPUTS = (Input, Network, Plain, Free, Single, Converted)
 
 
 def setting(

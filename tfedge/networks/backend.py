@@ -54,6 +54,9 @@ def build(
     if not (isinstance(model, keras.Sequential) or model._is_graph_network) or not model.built:
         fix = "end in keras.Model(inputs, outputs); give a Sequential a keras.Input first"
         raise UserError(where, "must be a functional or Sequential network with an input", fix)
+    if len(model.outputs) > 1:
+        fix = 'build it with one, and give it exits afterwards: use = "exits"'
+        raise UserError(where, f"answers with {len(model.outputs)} outputs", fix)
     if _ends_in_softmax(model):
         fix = "leave the softmax out: training and the board take it on the logits themselves"
         raise UserError(where, "ends in a softmax, and has to answer with logits", fix)

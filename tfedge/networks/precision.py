@@ -29,7 +29,11 @@ def in_precision(model: keras.Model, precision: str) -> keras.Model:
 
     twin = keras.models.clone_model(model, clone_function=retyped)
     if precision != "float32":
-        answer = keras.layers.Activation("linear", dtype="float32", name="float32_logits")
-        twin = keras.Model(twin.inputs, answer(twin.outputs[0]), name=model.name)
+        names = ("float32_logits", *(f"float32_logits_{n}" for n in range(1, len(twin.outputs))))
+        answers = [
+            keras.layers.Activation("linear", dtype="float32", name=name)(output)
+            for name, output in zip(names, twin.outputs, strict=True)
+        ]
+        twin = keras.Model(twin.inputs, answers if names[1:] else answers[0], name=model.name)
     twin.set_weights(model.get_weights())
     return twin

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tfedge.data.dataset import Data
     from tfedge.training.distillation import Hints
     from tfedge.training.fitting import Session
-    from tfedge.training.teaching import Teaching
+    from tfedge.training.teaching import Joint, Teaching
 
 MODEL = "model.h5"
 TFLITE = "model.tflite"
@@ -27,6 +27,8 @@ FLOAT = "float.tflite"
 LESSONS = "lessons"
 COMPILED = "model_edgetpu.tflite"
 """Of a `convert` for a Coral; named as Google's compiler does."""
+EXAMPLES = "leaving.png"
+"""Pictures of the data that leave at each exit, a row an exit."""
 
 
 @dataclass(frozen=True)
@@ -140,24 +142,36 @@ class Job:
         model: Any,
         teaching: Teaching,
         *,
+        joint: Joint | None = None,
         precision: str = "float32",
         hints: Hints | None = None,
     ) -> Any:
         """Return what `fit` is to train: `model`, and where one teaches it, its `Distiller`.
 
+        Of a network with exits it is the `JointTraining`, whether one teaches it or not.
+
         Args:
           model: As it trains, with whatever wrappers.
           teaching: The stage's own; its setting `teacher` names one of the job's inputs.
+          joint: How the exits of a network with exits count.
           precision: Of the stage, which is the teacher's unless it has another.
         """
         from tfedge.training.distillation import Hints, taught
+        from tfedge.training.exits import jointly
+        from tfedge.training.teaching import Joint
 
+        joint = joint or Joint()
+        count = len(model.outputs)
+        joint.check_exits(count, f"[{self.name}]")
         if not teaching.teacher:
-            return model
+            return model if count == 1 else jointly(model, joint)
         if teaching.teacher_precision == "same":
             teaching = replace(teaching, teacher_precision=precision)
         lessons = self._lessons(teaching.teacher_precision)
-        return taught(model, self.load("teacher"), teaching, hints or Hints(), lessons)
+        teacher = self.load("teacher")
+        if count > 1:
+            return jointly(model, joint, teacher, teaching, lessons)
+        return taught(model, teacher, teaching, hints or Hints(), lessons)
 
     def _lessons(self, precision: str) -> Path:
         """Return the folder for what the teacher, computing in `precision`, answers to this data.
@@ -203,7 +217,8 @@ class Stage(Protocol):
     The stages of tfedge also have a `version`.  Whoever changes what one of them makes raises it by
     one, and everybody's builds run that stage again.  A user's stage runs again when its file
     changes.  `makes` says what is found in the folder: "network", "clustered network",
-    "8-bit network", "tflite", or nothing of these.
+    "8-bit network", "tflite", or nothing of these.  A stage that gives its network early exits
+    says "network with exits"; of one that comes with exits, that goes without saying.
     """
 
     def run(self, job: Job) -> dict[str, Any]:

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from tfedge import paths
 from tfedge.boards import host, measured
 from tfedge.declarations import setting
 from tfedge.errors import UserError, did_you_mean
-from tfedge.plan import settings, sources, store
+from tfedge.plan import kinds, publishing, settings, sources, store
 from tfedge.plan.about import About
-from tfedge.plan.job import COMPILED, FLOAT, LESSONS, MODEL, TFLITE, Job, Stage
+from tfedge.plan.job import FLOAT, LESSONS, MODEL, TFLITE, Job, Stage
 from tfedge.plan.refs import Ref, blaming
 from tfedge.plan.stages import STAGES
 from tfedge.progress import Progress, quietly
@@ -29,13 +28,6 @@ from tfedge.report import ladder
 
 FRESH = "--fresh"
 RESERVED = ("data", "settings")
-
-_NETWORKS = {
-    "network": "a float network",
-    "clustered network": "a clustered network",
-    "8-bit network": "an 8-bit network",
-}
-"""What a stage may make that is a Keras model, in words."""
 
 
 @dataclass(frozen=True)
@@ -253,29 +245,11 @@ def _report(
 
 
 def _publish(pipeline: Pipeline, root: Path, data: dict[str, Any], progress: Progress) -> None:
-    """Put the last .tflite and the report where a user looks for them.
-
-    What an earlier build of other settings has put there goes: it would be taken for this one's.
-    """
+    """Put the last .tflite and the report where a user looks for them."""
     steps = [step for step in plan(pipeline, root, data=data) if not step.why]
     folders = [step.folder for step in steps if getattr(step.stage, "makes", "") == "tflite"]
-    target = result(pipeline, root)
-    _put([folder / TFLITE for folder in folders], target)
-    compiled = [folder / COMPILED for folder in folders if (folder / COMPILED).is_file()]
-    _put(compiled, target.with_name(COMPILED.replace("model", pipeline.name)))
     report = _report(pipeline, root, steps, progress)
-    paths.replace(
-        target.with_name("report.json"), json.dumps(report, indent=1, ensure_ascii=False) + "\n"
-    )
-    paths.replace(target.with_name("report.md"), ladder.markdown(report))
-
-
-def _put(files: Sequence[Path], target: Path) -> None:
-    """Copy the last of `files` to `target`, and let there be none if there are none."""
-    if files:
-        paths.replace(target, files[-1].read_bytes())
-    else:
-        target.unlink(missing_ok=True)
+    publishing.publish(folders, result(pipeline, root), report)
 
 
 def _records(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:
@@ -297,8 +271,8 @@ def _checked(figures: Any, stage: Stage, out: Path, where: str) -> dict[str, Any
         raise UserError(where, f"run() returned what is no JSON: {error}", fix) from None
     if not isinstance(figures, dict):
         raise UserError(where, f"run() returned {figures!r}", "return a dictionary of figures")
-    makes = getattr(stage, "makes", "")
-    wanted = (dict.fromkeys(_NETWORKS, MODEL) | {"tflite": TFLITE}).get(makes)
+    makes = kinds.makes(stage)
+    wanted = (dict.fromkeys(kinds.NETWORKS, MODEL) | {"tflite": TFLITE}).get(makes)
     if wanted and not (out / wanted).is_file():
         fix = f"write job.out / {wanted!r}; job.save(model) does for a network"
         raise UserError(where, f"makes a {makes}, but there is no {wanted}", fix)
@@ -362,26 +336,5 @@ def _stage(table: dict[str, Any], where: str, folder: Path, above: dict[str, Sta
     stage: Stage = settings.read(cast("type[Any]", kind), table, where, folder)
     if hasattr(stage, "check"):
         stage.check(where)
-    _check_inputs(stage, where, above)
+    kinds.check_inputs(stage, where, above)
     return stage
-
-
-def _check_inputs(stage: Stage, where: str, above: dict[str, Stage]) -> None:
-    """Refuse an input that is not above, or that made something else than is needed."""
-    named = settings.inputs_of(stage)
-    for setting_, source in named.items():
-        if source not in above:
-            problem = f"{source!r} is not a stage above this one"
-            raise UserError(f"{where} {setting_}", problem, did_you_mean(source, above))
-    for setting_, wanted in settings.wanted(stage).items():
-        source = named[setting_]
-        makes = getattr(above[source], "makes", wanted[0])
-        if makes == "clustered network" and wanted == ("network",):
-            problem = f"{source!r} makes weights share values, which this stage would undo"
-            fix = f"put it above {source!r}, which keeps the zeros that it finds"
-            raise UserError(f"{where} {setting_}", problem, fix)
-        if makes not in wanted:
-            fits = [n for n, s in above.items() if getattr(s, "makes", wanted[0]) in wanted]
-            made, asked = (_NETWORKS.get(kind, f"a .{kind}") for kind in (makes, wanted[0]))
-            problem = f"{source!r} makes {made}, not {asked}"
-            raise UserError(f"{where} {setting_}", problem, did_you_mean(source, fits))

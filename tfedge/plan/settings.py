@@ -16,6 +16,7 @@ from tfedge.declarations import Free as Free
 from tfedge.declarations import Input as Input
 from tfedge.declarations import Network as Network
 from tfedge.declarations import Plain as Plain
+from tfedge.declarations import Single as Single
 from tfedge.errors import UserError, did_you_mean
 from tfedge.plan.refs import REQUIRED, Ref
 
@@ -154,9 +155,18 @@ def wanted(stage: object) -> dict[str, tuple[str, ...]]:
         Network: ("network", "clustered network", "8-bit network"),
         Plain: ("network", "clustered network"),
         Free: ("network",),
+        Single: ("network",),
         Converted: ("tflite",),
     }
     return {key: made[types[key]] for key in inputs_of(stage) if types[key] in made}
+
+
+def single(stage: object) -> list[str]:
+    """Name the given Input settings whose network must have no early exits."""
+    given = inputs_of(stage)
+    return [
+        field.name for field in _inputs(type(stage)) if field.kind is Single and field.name in given
+    ]
 
 
 def _inputs(kind: type) -> list[Field]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,13 +30,13 @@ class Answers:
 
 
 def stage_outputs(
-    content: bytes, inputs: np.ndarray, tell: Callable[[int], None] = lambda _: None
+    content: bytes, inputs: Iterable[np.ndarray], tell: Callable[[int], None] = lambda _: None
 ) -> Answers:
     """Run every stage of a staged file on every input, with the runtime's fastest kernels.
 
     Args:
       content: From `staging.staged` or `staging.cascade`, with or without a card.
-      inputs: Float32 [count, ...], normalised.
+      inputs: Float32, normalised, one after the other, without the batch.
       tell: Called with how many are done, now and then.
     """
     flatbuffer, _ = split(content)

@@ -18,14 +18,12 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tfedge.errors import UserError
 from tfedge.tflite.container import split
-from tfedge.tflite.facts import Facts, facts
+from tfedge.tflite.facts import EXIT, Facts, facts
 from tfedge.tflite.graph import Signature, Tensor
 from tfedge.tflite.running import packed, unpacked
 
 INPUTS, LOGITS, FEATURES = "inputs", "logits", "features"
 """What stages call the network's input, their answer, and what they hand on (``features_0``)."""
-
-_EXIT = "exit_"
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def staged(content: bytes, where: object = "model") -> bytes:
         taken = [*sorted(needs_input), *given]
         names = [*[INPUTS] * len(needs_input), *_numbered(given)]
         outputs = [answers[number], *wanted]
-        graph = _graph(whole, operators, taken, outputs, f"{_EXIT}{number}")
+        graph = _graph(whole, operators, taken, outputs, f"{EXIT}{number}")
         model.subgraphs.append(graph)
         _sign(model, names, [LOGITS, *_numbered(wanted)])
     last = [operator for part in _parts(whole, answers[-1:]) for operator in part]
@@ -118,7 +116,7 @@ def cascade(small: bytes, large: bytes, where: object = "cascade") -> bytes:
     whole = model.subgraphs[0]
     model.signatureDefs = []
     for number, graph in enumerate((_adopted(model, other), copy.deepcopy(whole))):
-        graph.name = f"{_EXIT}{number}".encode()
+        graph.name = f"{EXIT}{number}".encode()
         model.subgraphs.append(graph)
         _sign(model, [INPUTS], [LOGITS])
     return _checked(packed(model), where)
@@ -155,7 +153,7 @@ def stage(content: bytes, number: int, where: object = "model") -> bytes:
 def exits(found: Facts) -> tuple[Signature, ...]:
     """Return the signatures of a staged file, the earliest first; none where it is not staged."""
     by_name = {signature.name: signature for signature in found.signatures}
-    names = [f"{_EXIT}{number}" for number in range(len(by_name))]
+    names = [f"{EXIT}{number}" for number in range(len(by_name))]
     return tuple(by_name[name] for name in names if name in by_name)
 
 

@@ -11,7 +11,7 @@ from tfedge.data.dataset import Data
 from tfedge.networks.backend import keras
 from tfedge.training.batches import Order, training_batches
 from tfedge.training.batchnorm import estimate, normalisations
-from tfedge.training.fitting import Session, logits_of
+from tfedge.training.fitting import Session, answers_of
 
 BATCH, BATCHES = 256, 16
 """4,096 inputs; Wu and Johnson 2021, section 3, find 1,000 to 10,000 to be enough."""
@@ -50,15 +50,18 @@ def choose(model: keras.Model, candidates: Mapping[str, Sequence[np.ndarray]], d
     scores = {}
     for name, weights in candidates.items():
         model.set_weights(weights)
-        scores[name] = _score(logits_of(model, data, data.tune), data.tune.classes)
+        scores[name] = _score(answers_of(model, data, data.tune), data.tune.classes)
     best = max(candidates, key=lambda name: scores[name])
     model.set_weights(candidates[best])
     return best
 
 
-def _score(logits: np.ndarray, classes: np.ndarray) -> tuple[float, float]:
-    losses = keras.losses.sparse_categorical_crossentropy(classes, logits, from_logits=True)
-    return float(np.mean(logits.argmax(axis=-1) == classes)), -float(np.mean(losses))
+def _score(answers: Sequence[np.ndarray], classes: np.ndarray) -> tuple[float, float]:
+    """Return accuracy and negative loss; of a network with exits, the means over them."""
+    loss = keras.losses.sparse_categorical_crossentropy
+    losses = [np.mean(loss(classes, logits, from_logits=True)) for logits in answers]
+    rights = [np.mean(logits.argmax(axis=-1) == classes) for logits in answers]
+    return float(np.mean(rights)), -float(np.mean(losses))
 
 
 def _inputs(session: Session) -> tf.data.Dataset:

@@ -119,11 +119,11 @@ class Distiller(keras.Model):
             # Not `compute_loss`, which adds what regularisers ask for: that is no part of `alpha`.
             hard = self.compiled_loss(y, logits, sample_weight)
             loss = tf.add_n([tf.constant(0.0), *self.losses])
-            loss += self.alpha * hard + (1 - self.alpha) * _mean(
+            loss += self.alpha * hard + (1 - self.alpha) * mean_loss(
                 soft_loss(tf.cast(taught, tf.float32), logits, self.temperature), sample_weight
             )
             for project, feature, target in zip(self.projections, features, wanted, strict=True):
-                hint = _mean(hint_loss(target, project(feature)), sample_weight)
+                hint = mean_loss(hint_loss(target, project(feature)), sample_weight)
                 loss += self.hint_weight * hint / len(features)
         self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
         return self.compute_metrics(x, y, logits, sample_weight)
@@ -157,11 +157,9 @@ def taught(
       lessons: Folder for what the teacher answers to this data; see `Lessons`.
     """
     channels = match_features(student, teacher, hints.pairs)
-    if teaching.teacher_precision != "float32":
-        teacher = in_precision(teacher, teaching.teacher_precision)
     distiller = Distiller(
         student,
-        teacher_of(teacher, list(hints.pairs.values())),
+        teach_of(teacher, teaching, list(hints.pairs.values())),
         temperature=teaching.temperature,
         alpha=teaching.alpha,
         hints=channels,
@@ -172,14 +170,23 @@ def taught(
     return distiller
 
 
+def teach_of(teacher: keras.Model, teaching: Teaching, layers: Sequence[str] = ()) -> Teach:
+    """Return `teacher_of` a network in the precision that `teaching` wants; float32 comes in."""
+    if teaching.teacher_precision != "float32":
+        teacher = in_precision(teacher, teaching.teacher_precision)
+    return teacher_of(teacher, layers)
+
+
 def teacher_of(model: keras.Model, layers: Sequence[str]) -> Teach:
     """Return a function that runs `model` for a `Distiller`, and leaves it as it is.
+
+    A network with exits teaches with its last.
 
     Args:
       layers: Names of its layers whose output the student is to follow.
     """
     outputs = [layer_named(model, name).output for name in layers]
-    seen = keras.Model(model.inputs, [model.outputs[0], *outputs])
+    seen = keras.Model(model.inputs, [model.outputs[-1], *outputs])
 
     def teach(inputs: tf.Tensor) -> Sequence[tf.Tensor]:
         return [
@@ -224,8 +231,8 @@ def _projection(channels: int, wanted: int) -> keras.layers.Layer:
     return keras.layers.Dense(wanted, use_bias=False, dtype="float32")
 
 
-def _mean(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
-    """Average over the batch as Keras does: weighted losses, divided by the batch's size."""
+def mean_loss(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
+    """Average [batch] as Keras does: weighted losses, divided by the batch's size."""
     if sample_weight is not None:
         losses = losses * tf.cast(tf.reshape(sample_weight, (-1,)), losses.dtype)
     return tf.reduce_mean(losses)

@@ -15,10 +15,12 @@ from tfedge.data.dataset import Data, Split
 from tfedge.errors import UserError, did_you_mean
 from tfedge.figures import accuracy_figures
 from tfedge.networks.backend import keras, reseed
+from tfedge.networks.exits import exit_names
 from tfedge.progress import Advance, Progress
 from tfedge.training.batches import Order, evaluation_batches, steps_per_epoch, training_batches
 from tfedge.training.course import Course
 from tfedge.training.distillation import Distiller
+from tfedge.training.exits import JointTraining
 from tfedge.training.keeper import Keeper
 
 
@@ -85,22 +87,34 @@ def fit(
 
 
 def logits_of(model: keras.Model, data: Data, split: Split) -> np.ndarray:
-    """Return what `model` answers to each input of a split, float32 [count, classes]."""
-    answer = tf.function(lambda inputs: model(inputs, training=False))
-    parts = [answer(inputs).numpy() for inputs, _ in evaluation_batches(data, split)]
-    return np.concatenate(parts)
+    """Return what `model` answers to each input of a split, float32 [count, classes].
+
+    Of a network with exits that is its last exit's answer.
+    """
+    return answers_of(model, data, split)[-1]
+
+
+def answers_of(model: keras.Model, data: Data, split: Split) -> list[np.ndarray]:
+    """Return the logits of each exit, float32 [count, classes]; of one answer, a list of one."""
+    answer = tf.function(lambda inputs: tf.nest.flatten(model(inputs, training=False)))
+    parts = [answer(inputs) for inputs, _ in evaluation_batches(data, split)]
+    return [np.concatenate([logits.numpy() for logits in of]) for of in zip(*parts, strict=True)]
 
 
 def tune_figures(model: keras.Model, data: Data) -> dict[str, Any]:
-    """Measure accuracy on the tune split."""
-    right = logits_of(model, data, data.tune).argmax(axis=-1) == data.tune.classes
-    return accuracy_figures(int(right.sum()), len(right), "tune")
+    """Measure accuracy on the tune split: the last exit's, and of a network with exits each."""
+    answers = answers_of(model, data, data.tune)
+    rights = [logits.argmax(axis=-1) == data.tune.classes for logits in answers]
+    found = [accuracy_figures(int(right.sum()), len(right), "tune") for right in rights]
+    if len(found) == 1:
+        return found[0]
+    return found[-1] | {"exits": dict(zip(exit_names(model), found, strict=True))}
 
 
 def _batches(model: keras.Model, course: Course, session: Session, first: int) -> tf.data.Dataset:
     """Return what is left to train on; for a teacher whose answers are kept, with its numbers."""
     count = len(session.data.train.classes)
-    lessons = model.lessons if isinstance(model, Distiller) else None
+    lessons = model.lessons if isinstance(model, (Distiller, JointTraining)) else None
     order = Order(count, course.batch, session.seed, lessons.views if lessons else 0)
     if lessons:
         lessons.open(order, len(session.data.labels), course.epochs)
@@ -186,7 +200,9 @@ class _Meter(keras.callbacks.Callback):
             self.advance(self.done, self._words(logs))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        words = f"{self._words(logs)}  tune {logs['val_accuracy']:.4f}"
+        exits = (f"val_exit_{number}_accuracy" for number in range(len(logs)))
+        names = [*(name for name in exits if name in logs), "val_accuracy"]
+        words = f"{self._words(logs)}  tune {' '.join(f'{logs[name]:.4f}' for name in names)}"
         text = f"epoch {epoch + 1}/{self.course.epochs}  {words}"
         self.session.progress.say(f"{self.session.label:12} {text}")
 

@@ -66,8 +66,11 @@ class Keeper(keras.callbacks.Callback):
 
     @property
     def best(self) -> int:
-        """The epoch of the highest tune accuracy, of equals the one with the lowest tune loss."""
-        ranks = [(row["val_accuracy"], -row["val_loss"]) for row in self.history[self.first :]]
+        """The epoch of the highest tune accuracy, of equals the one with the lowest tune loss.
+
+        Of a network with exits the mean of their accuracies counts.
+        """
+        ranks = [(_accuracy(row), -row["val_loss"]) for row in self.history[self.first :]]
         return self.first + ranks.index(max(ranks)) if ranks else len(self.history) - 1
 
     @property
@@ -83,3 +86,13 @@ class Keeper(keras.callbacks.Callback):
 
     def _weights(self, epoch: int) -> Path:
         return self.folder / f"best-{epoch:04}.npz"
+
+
+def _accuracy(row: dict[str, float]) -> float:
+    """Return the mean of the tune accuracies of an epoch."""
+    found = [
+        number
+        for name, number in row.items()
+        if name.startswith("val_") and name.endswith("accuracy")
+    ]
+    return float(np.mean(found))

@@ -53,6 +53,50 @@ class Teaching:
                 raise UserError(f"{where} {field.name}", "is for a teacher's answers", fix)
 
 
+@dataclass(frozen=True)
+class Joint:
+    """How much the exits of a network count while they are trained together.
+
+    Attributes are the settings that a user writes; `tfedge stages` prints their help.
+    """
+
+    exit_weights: tuple[float, ...] = setting(
+        (),
+        "weight of each exit's loss, from the first exit to the last; only their proportion counts;"
+        " if left out, all count alike",
+        low=0,
+        high=1e6,
+    )
+    self_distillation: float = setting(
+        0.5,
+        "share of what the last exit answers in what the others learn; the labels and the teacher,"
+        " which the last exit learns from alone, have the rest",
+        low=0,
+        high=1,
+    )
+    exit_temperature: float = setting(
+        3.0, "softens the last exit's answers, and the others' to them", low=0.1, high=100
+    )
+
+    def check(self, where: str) -> None:
+        """Refuse weights with which nothing would be learned."""
+        if self.exit_weights and not any(self.exit_weights):
+            problem = f"one at least must be above 0, got {list(self.exit_weights)}"
+            raise UserError(f"{where} exit_weights", problem)
+
+    def check_exits(self, count: int, where: str) -> None:
+        """Refuse settings that do not fit a network of `count` exits; 1 for one without."""
+        if count == 1:
+            for field in dataclasses.fields(self):
+                if getattr(self, field.name) != field.default:
+                    fix = 'leave it out, or give the network exits first: use = "exits"'
+                    raise UserError(f"{where} {field.name}", "is for a network with exits", fix)
+        if self.exit_weights and len(self.exit_weights) != count:
+            problem = f"the network has {count} exits, the last included"
+            got = f"got {len(self.exit_weights)} weights"
+            raise UserError(f"{where} exit_weights", f"{problem}, {got}", "write one for each")
+
+
 _MUST_BE_GIVEN: Any = dataclasses.MISSING
 ALWAYS = Teaching(teacher=_MUST_BE_GIVEN)
 """The default of a stage that is nothing without a teacher."""

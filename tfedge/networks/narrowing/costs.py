@@ -78,6 +78,21 @@ class Costs:
         return self._shapes - self._each @ (self.widths - counts)
 
 
+def macs(call: Call) -> float:
+    """Count the multiply-accumulates of one call of a layer with a kernel; 0 for other layers."""
+    if not call.is_a(_K.Dense, *_CONVOLUTIONS):
+        return 0.0
+    kernels = call.layer.weights[: 2 if call.is_a(*_SEPARABLE) else 1]
+    return sum(kernel.size for kernel in kernels) * _positions(call)
+
+
+def uncounted(call: Call) -> bool:
+    """Whether a layer multiplies with matrices that `macs` does not know, as an LSTM does."""
+    matrix = 2
+    known = call.is_a(_K.Dense, *_CONVOLUTIONS)
+    return not known and any(weight.ndim >= matrix for weight in call.layer.weights)
+
+
 def _kernels(groups: Groups) -> Iterator[tuple[Layer, int, float]]:
     """Yield each kernel once: its layer, which weight it is, and how often it is applied."""
     places: dict[tuple[str, int], float] = {}

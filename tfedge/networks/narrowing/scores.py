@@ -97,6 +97,7 @@ def taylor(groups: Groups, batches: Batches) -> Scores:
     The product of gradient and weight, summed over all weights that read the channel: that is the
     gradient times the channel itself, which is what taking it out takes from the answer to first
     order.  Squared for each batch, and averaged.  https://arxiv.org/abs/1906.10771
+    Of a network with exits the loss is the mean of theirs.
     """
     model = build(groups.graph)
     read = [(group, part) for group in groups.all for part in group.of(READS)]
@@ -107,7 +108,8 @@ def taylor(groups: Groups, batches: Batches) -> Scores:
     def products(x: tf.Tensor, y: tf.Tensor) -> list[tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(weights)
-            value = loss(y, tf.nest.flatten(model(x, training=False))[0])
+            answers = tf.nest.flatten(model(x, training=False))
+            value = tf.add_n([loss(y, logits) for logits in answers]) / len(answers)
         slopes = tape.gradient(value, weights, unconnected_gradients="zero")
         return [slope * weight for slope, weight in zip(slopes, weights, strict=True)]
 

@@ -8,18 +8,22 @@ seconds that TensorFlow takes to import.
 
 from __future__ import annotations
 
+from tfedge.plan.stages.cascading import Cascade
 from tfedge.plan.stages.clustering import Cluster
 from tfedge.plan.stages.compressing import Prune, Qat
 from tfedge.plan.stages.converting import Convert, Evaluate
+from tfedge.plan.stages.exiting import Exits
 from tfedge.plan.stages.making import Distill, Import, Train
 from tfedge.plan.stages.narrowing import Narrow
 
 __all__ = [
     "STAGES",
+    "Cascade",
     "Cluster",
     "Convert",
     "Distill",
     "Evaluate",
+    "Exits",
     "Import",
     "Narrow",
     "Prune",
@@ -34,8 +38,10 @@ STAGES: dict[str, type] = {
     "narrow": Narrow,
     "prune": Prune,
     "cluster": Cluster,
+    "exits": Exits,
     "qat": Qat,
     "convert": Convert,
+    "cascade": Cascade,
     "evaluate": Evaluate,
 }
 """What `use` may say in a pipeline file, besides a ``path.py:Class`` of the user's own."""

@@ -9,7 +9,7 @@ from tfedge.declarations import Plain, required, setting
 from tfedge.errors import UserError
 from tfedge.plan.job import Job
 from tfedge.training.course import Course
-from tfedge.training.teaching import Teaching
+from tfedge.training.teaching import Joint, Teaching
 
 LEAST = 3
 """Clusters that a layer has at least: tfmot keeps zeros with one value on either side of 0."""
@@ -43,6 +43,7 @@ class Cluster:
         high=256,
     )
     teaching: Teaching = field(default=Teaching())
+    joint: Joint = field(default=Joint())
     course: Course = field(default=Course(epochs=5, rate=1e-4))
 
     def check(self, where: str) -> None:
@@ -51,6 +52,10 @@ class Cluster:
             if 0 < count < LEAST:
                 problem = f"{name!r} must have {LEAST} clusters or more, or 0 for none, got {count}"
                 raise UserError(f"{where} layers", problem)
+
+    def check_exits(self, count: int, where: str) -> None:
+        """Refuse what does not fit the network's `count` exits."""
+        self.joint.check_exits(count, where)
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.networks.kernels import clusters, in_words
@@ -64,7 +69,7 @@ class Cluster:
         session = job.session()
         wrapped = clustering.with_clustering(network, wish)
         history = fit(
-            job.taught(wrapped, self.teaching),
+            job.taught(wrapped, self.teaching, joint=self.joint),
             self.course,
             session,
             callbacks=[Preserving(unwrapped(wrapped))],

@@ -10,7 +10,7 @@ from tfedge.declarations import Free, Plain, required, setting
 from tfedge.errors import UserError
 from tfedge.plan.job import Job
 from tfedge.training.course import Course
-from tfedge.training.teaching import Teaching
+from tfedge.training.teaching import Joint, Teaching
 
 RAMP = (0.0, 0.6, "polynomial")
 """Where pruning begins and ends unless told otherwise, in shares of the epochs, and its shape."""
@@ -56,6 +56,7 @@ class Prune:
         high=0.99,
     )
     teaching: Teaching = field(default=Teaching())
+    joint: Joint = field(default=Joint())
     course: Course = field(default=Course(epochs=10, rate=3e-4))
 
     def check(self, where: str) -> None:
@@ -74,6 +75,10 @@ class Prune:
         if self.begin > self.end:
             raise UserError(f"{where} begin", f"must be at most end, {self.end}, got {self.begin}")
 
+    def check_exits(self, count: int, where: str) -> None:
+        """Refuse what does not fit the network's `count` exits."""
+        self.joint.check_exits(count, where)
+
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.training import pruning
         from tfedge.training.fitting import fit, tune_figures
@@ -87,7 +92,7 @@ class Prune:
         session = job.session()
         wrapped = pruning.with_pruning(network, self.sparsity, schedule, pattern, self.layers)
         history = fit(
-            job.taught(wrapped, self.teaching),
+            job.taught(wrapped, self.teaching, joint=self.joint),
             self.course,
             session,
             callbacks=[pruning.pruning_step(), Preserving(unwrapped(wrapped))],
@@ -125,7 +130,12 @@ class Qat:
         choices=("hold", "learn"),
     )
     teaching: Teaching = field(default=Teaching())
+    joint: Joint = field(default=Joint())
     course: Course = field(default=Course(epochs=5, rate=1e-4))
+
+    def check_exits(self, count: int, where: str) -> None:
+        """Refuse what does not fit the network's `count` exits."""
+        self.joint.check_exits(count, where)
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.data.sampling import calibration
@@ -153,7 +163,7 @@ class Qat:
         check_becomes_int8(aware, samples, job.data.limits(), f"[{job.name}]")
         start = aware.get_weights()
         with held_statistics(aware) if self.batchnorm == "hold" else nullcontext():
-            taught = job.taught(aware, self.teaching)
+            taught = job.taught(aware, self.teaching, joint=self.joint)
             callbacks = [Preserving(kernels(aware).values()), kernel_ranges(aware)]
             history = fit(taught, self.course, session, callbacks=callbacks)
         kept = LAST if self.course.keep == "last" else end_with_the_best(aware, start, session)

@@ -14,7 +14,7 @@ from tfedge.errors import UserError
 from tfedge.networks.narrowing.wishes import BOARDS, Wishes
 from tfedge.plan.job import MODEL, Job
 from tfedge.training.course import Course
-from tfedge.training.teaching import Teaching
+from tfedge.training.teaching import Joint, Teaching
 
 if TYPE_CHECKING:
     from tfedge.training.fitting import Session
@@ -74,6 +74,7 @@ class Narrow:
         1, "epochs, of all, that follow each round but the last", low=1, high=10_000
     )
     teaching: FromItself = field(default=FromItself())
+    joint: Joint = field(default=Joint())
     course: Recovery = field(default=Recovery(epochs=10, rate=3e-4))
 
     def check(self, where: str) -> None:
@@ -88,6 +89,10 @@ class Narrow:
                 check_tools()
             except UserError as error:
                 raise error.within(f"{where} share_of") from None
+
+    def check_exits(self, count: int, where: str) -> None:
+        """Refuse what does not fit the network's `count` exits."""
+        self.joint.check_exits(count, where)
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.networks.narrowing.cutting import cost_of
@@ -161,11 +166,12 @@ class Narrow:
     def _taught(self, job: Job, network: Any) -> Any:
         """Return what is to be trained: by the labels alone where they are all that counts."""
         if self.teaching.alpha == 1:
-            return network
+            return job.taught(network, Teaching(), joint=self.joint)
         if self.teaching.teacher:
-            return job.taught(network, self.teaching)
+            return job.taught(network, self.teaching, joint=self.joint)
         job = replace(job, inputs={**job.inputs, "teacher": job.inputs["of"]})
-        return job.taught(network, replace(self.teaching, teacher=Network("of")))
+        own = replace(self.teaching, teacher=Network("of"))
+        return job.taught(network, own, joint=self.joint)
 
 
 def _batches(job: Job, count: int) -> Iterator[tuple[Any, Any]]:

@@ -1,0 +1,125 @@
+"""The stage that gives a network early exits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from tfedge.declarations import Single, required, setting
+from tfedge.errors import UserError
+from tfedge.plan.job import Job, file_figures
+from tfedge.plan.stages.making import PRECISION
+from tfedge.training.course import Course
+from tfedge.training.teaching import Joint, Teaching
+
+_COUNT = 2
+
+
+@dataclass(frozen=True)
+class Exits:
+    """Give a network early exits and train all of them together.
+
+    A board then answers easy inputs after a part of the network.  `convert` chooses from when on an
+    exit is sure enough.
+    """
+
+    version: ClassVar[int] = 1
+    makes: ClassVar[str] = "network with exits"
+
+    of: Single = required("stage whose network gets exits; its zeros are kept")
+    points: tuple[str, ...] = setting(
+        (),
+        "layers, by name and from early to late, behind each of which an exit comes, where no other"
+        " tensor is needed later; if left out, they are chosen",
+    )
+    count: int = setting(
+        _COUNT,
+        "early exits, evenly spaced by multiply-accumulates, where points names none",
+        low=1,
+        high=16,
+    )
+    head: str = setting(
+        "separable",
+        "what answers at an early exit: a mean over all pixels and a dense layer, or before them a"
+        " depthwise-separable block, which costs more and knows more",
+        choices=("pool", "separable"),
+    )
+    joint: Joint = field(default=Joint())
+    teaching: Teaching = field(default=Teaching())
+    course: Course = field(default=Course(epochs=10, rate=3e-4))
+    precision: str = PRECISION
+
+    @property
+    def exits(self) -> int:
+        """How many exits its network has, the last included."""
+        return 1 + (len(self.points) or self.count)
+
+    def check(self, where: str) -> None:
+        """Refuse settings that contradict one another."""
+        if self.points and self.count != _COUNT:
+            problem = f"is for exits without points, and these name {len(self.points)}"
+            raise UserError(f"{where} count", problem, "leave one of them out")
+        self.joint.check_exits(self.exits, where)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.networks.exits import even_points, with_exits
+        from tfedge.networks.kernels import kernels
+        from tfedge.networks.precision import in_precision
+        from tfedge.training.fitting import fit, tune_figures
+        from tfedge.training.preserving import Preserving
+        from tfedge.training.pruning import sparsity_of
+
+        plain = job.load("of")
+        before = tune_figures(plain, job.data)["accuracy"]
+        points = self.points or even_points(plain, self.count)
+        session = job.session()
+        network = with_exits(plain, points, self.head, seed=job.seed)
+        twin = in_precision(network, self.precision) if self.precision != "float32" else network
+        taught = job.taught(twin, self.teaching, joint=self.joint, precision=self.precision)
+        kept = [kernel for name, kernel in kernels(twin).items() if not name.startswith("exit_")]
+        history = fit(taught, self.course, session, callbacks=[Preserving(kept)])
+        network.set_weights(twin.get_weights())
+        job.save(network)
+        figures = tune_figures(network, job.data) | job.network_figures(network)
+        figures["exits"] = _placed(network, (*points, ""), figures["exits"], job.name)
+        return (
+            figures
+            | {"before": before, "sparsity": sparsity_of(network)}
+            | {"epochs": len(history), "history": history}
+            | {"notes": _notes(figures["exits"], before)}
+        )
+
+
+def _placed(
+    network: Any, points: tuple[str, ...], exits: Mapping[str, Any], name: str
+) -> dict[str, dict[str, Any]]:
+    """Add to each exit's figures where it is, and what it takes to answer there.
+
+    ``macs`` counts the multiply-accumulates of the network up to the exit with all heads on the
+    way, ``cost`` is what that is of the whole.
+    """
+    from tfedge.networks.exits import first_exits
+    from tfedge.tflite.conversion import to_float
+
+    placed = {}
+    for number, (exit_, point) in enumerate(zip(exits, points, strict=True)):
+        placed[exit_] = dict(exits[exit_]) | ({"after": point} if point else {})
+        counted = file_figures(to_float(first_exits(network, number)), name)
+        if "macs" in counted:
+            placed[exit_]["macs"] = counted["macs"]
+    whole = placed[next(reversed(placed))].get("macs")
+    for figures in placed.values():
+        if whole and "macs" in figures:
+            figures["cost"] = figures["macs"] / whole
+    return placed
+
+
+def _notes(exits: Mapping[str, Mapping[str, Any]], before: float) -> list[str]:
+    """Say in plain words where the exits are and what it costs to answer there."""
+    lines = []
+    for name, figures in exits.items():
+        if "after" in figures:
+            cost = f", for {figures['cost']:.1%} of the MACs" if "cost" in figures else ""
+            lines.append(f"{name} is behind {figures['after']}{cost}")
+    return [*lines, f"without early exits {before:.2%} of tune were right"]
