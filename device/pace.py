@@ -71,7 +71,7 @@ class Pace:
         self._stretches.add(now, seconds / self._usual[number])
 
     def ended(self, began, answered):
-        """Note that all is done of what began then and had its logits then; say whether it is late."""
+        """Note that the answer that `began` and had its logits then is done; say if it is late."""
         now = time.perf_counter()
         self._rests.add(now, now - answered)
         return now > began + self._deadline_s
