@@ -1,5 +1,9 @@
 """A pipeline on pictures that are not equally easy, and a cascade at its end."""
 
+import json
+
+from tfedge.cli import main
+
 PIPELINE = """
 [data]
 use = "faint.py:stripes"
@@ -71,3 +75,22 @@ def write(folder, text=PIPELINE):
     (folder / "faint.py").write_text(DATA)
     (folder / "faint.toml").write_text(text)
     return folder / "faint.toml"
+
+
+def build(file, *options):
+    """Build the pipeline beside its file; return the exit status."""
+    return main(["build", str(file), "--build-dir", str(file.parent / "build"), *options])
+
+
+def stages(folder):
+    """Return the stages of the report in a folder's build, by name."""
+    report = json.loads((folder / "build/faint/report.json").read_text())
+    return {stage["name"]: stage for stage in report["stages"]}
+
+
+def opened(folder):
+    """Return the data of the pipeline in a folder, as its stages have it."""
+    from tfedge.plan import pipeline
+    from tfedge.progress import Silent
+
+    return pipeline.load(folder / "faint.toml").source.open(folder / "build", Silent())

@@ -1,12 +1,9 @@
 """A network with exits through the command line, trained in 8 bits, to a file of stages."""
 
-import json
-
 import numpy as np
 import pytest
-from faint import write
+from faint import build, opened, stages, write
 
-from tfedge.cli import main
 from tfedge.tflite import card, exits, leaving, staging
 from tfedge.tflite.facts import facts
 
@@ -53,11 +50,6 @@ cost = []
 """
 
 
-def build(file, *options):
-    folder = file.parent / "build"
-    return main(["build", str(file), "--build-dir", str(folder), *options])
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The folder of a finished build."""
@@ -68,8 +60,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(made):
-    stages = json.loads((made / "build/faint/report.json").read_text())["stages"]
-    return {stage["name"]: stage for stage in stages}
+    return stages(made)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +70,7 @@ def file(made):
 
 @pytest.fixture(scope="module")
 def data(made):
-    from tfedge.plan import pipeline
-    from tfedge.progress import Silent
-
-    return pipeline.load(made / "faint.toml").source.open(made / "build", Silent())
+    return opened(made)
 
 
 @pytest.mark.slow

@@ -1,11 +1,10 @@
 """A cascade through the command line, and what is said of leaving it early."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from faint import PIPELINE, write
+from faint import PIPELINE, build, opened, stages, write
 from scipy.special import softmax
 from scipy.stats import entropy
 
@@ -14,11 +13,6 @@ from tfedge.cli import main
 from tfedge.tflite import card, leaving, staging
 from tfedge.tflite.facts import facts
 from tfedge.tflite.running import answers
-
-
-def build(file, *options):
-    folder = file.parent / "build"
-    return main(["build", str(file), "--build-dir", str(folder), *options])
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +25,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(made):
-    stages = json.loads((made / "build/faint/report.json").read_text())["stages"]
-    return {stage["name"]: stage for stage in stages}
+    return stages(made)
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +36,7 @@ def file(made):
 @pytest.fixture(scope="module")
 def split(made):
     """The test split: normalised inputs and classes."""
-    from tfedge.plan import pipeline
-    from tfedge.progress import Silent
-
-    data = pipeline.load(made / "faint.toml").source.open(made / "build", Silent())
+    data = opened(made)
     return data.normalise(data.test.inputs), data.test.classes
 
 
@@ -101,9 +91,9 @@ def test_the_card_says_when_to_leave(report, file):
     assert (efforts[0], efforts[-1]) == (0, 1)
     assert exits["promise"]["max_drop"] == 0.03
     assert exits["promise"]["confidence"] == 0.95
-    stages = staging.stages(file.read_bytes())
+    known = staging.stages(file.read_bytes())
     quantised = [(one["scale"], one["zero"]) for one in exits["logits"]]
-    assert quantised == [(one.scale, one.zero_point) for one in stages]
+    assert quantised == [(one.scale, one.zero_point) for one in known]
     points = report["tested"]["leaving"]["points"]
     assert [point["shares"] for point in (points[0], points[-1])] == [[1, 0], [0, 1]]
     assert points[-1]["mean_cost"] == 1
@@ -120,10 +110,7 @@ def test_a_stage_after_a_cascade_takes_the_large_network_for_it(file, split):
 
 @pytest.mark.slow
 def test_the_board_leaves_where_the_figures_say(report, file, made):
-    from tfedge.plan import pipeline
-    from tfedge.progress import Silent
-
-    test = pipeline.load(made / "faint.toml").source.open(made / "build", Silent()).test
+    test = opened(made).test
     model = paths.beside("exits").Staged(paths.runner().Classifier(str(file), threads=1))
     answered, left = [], []
     for picture in test.inputs:
@@ -175,9 +162,7 @@ def test_a_mean_cost_is_kept_on_tune(made, capsys):
     toml.write_text(PIPELINE.replace("exit_max_drop = 0.03", "exit_mean_cost = 0.5"))
     try:
         assert build(toml) == 0
-        found = json.loads((made / "build/faint/report.json").read_text())["stages"]
-        (both,) = (stage for stage in found if stage["name"] == "both")
-        assert both["leaving"]["cost"]["mean"] <= 0.5
+        assert stages(made)["both"]["leaving"]["cost"]["mean"] <= 0.5
     finally:
         toml.write_text(PIPELINE)
         assert build(toml) == 0

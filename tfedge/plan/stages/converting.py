@@ -74,8 +74,8 @@ class Convert:
         lists = (made.figures, checked, figures)
         notes = [note for found in lists for note in found.get("notes", ())]
         notes += compiled_for(content, self.target, job)
-        figures = figures | made.figures | checked
-        return figures | {"notes": notes} if notes else figures
+        figures = figures | made.figures | checked | {"notes": notes}
+        return {name: value for name, value in figures.items() if name != "notes" or notes}
 
 
 def _unfit(name: str) -> Any:
