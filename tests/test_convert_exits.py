@@ -43,6 +43,11 @@ of = "aware"
 calibrate = 100
 exit_mean_cost = 0.9
 
+[other]
+use = "convert"
+of = "plain"
+calibrate = 100
+
 [tested]
 use = "evaluate"
 of = "int8"
@@ -140,6 +145,11 @@ def test_for_coral_the_stages_hand_on_by_one_name(made, monkeypatch):
     [
         ("exit_mean_cost = 0.9", 'form = "float16"', "[int8] form: a network with exits becomes"),
         ("exit_mean_cost = 0.9", 'repair = "auto"', "[int8] repair: is for networks without exits"),
+        (
+            "[tested]",
+            '[both]\nuse = "cascade"\nof = "int8"\nsmall = "other"\n[tested]',
+            "[both] of: 'int8' has 2 exits of its own",
+        ),
         ('of = "aware"', 'of = "plain"', "exit_mean_cost: is for networks with exits, and 'plain'"),
     ],
 )

@@ -1,5 +1,6 @@
 """A cascade through the command line, and what is said of leaving it early."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,19 @@ def test_inspect_says_when_it_is_left(file, capsys):
     said = capsys.readouterr().out
     assert "exits" in said
     assert "max_drop 0.03, confidence 0.95, on tune" in said
+
+
+@pytest.mark.slow
+def test_evaluate_measures_leaving_on_any_data(made, file, report, capsys):
+    data = ["--data", str(made / "faint.toml"), "--build-dir", str(made / "build")]
+    assert main(["evaluate", str(file), *data, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["leaving"]
+    said = report["tested"]["leaving"]
+    assert [found[name] for name in ("accuracy", "exits", "points", "cost")] == [
+        said[name] for name in ("accuracy", "exits", "points", "cost")
+    ]
+    assert main(["evaluate", str(file), *data]) == 0
+    assert f"left early {100 * said['accuracy']:.2f} % right" in capsys.readouterr().out
 
 
 @pytest.mark.slow

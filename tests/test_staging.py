@@ -269,6 +269,12 @@ def test_a_cascade_of_one_network_twice_cannot_be_told_from_it():
     assert np.array_equal(small, large)
 
 
+def test_a_cascade_of_a_cascade_is_refused():
+    twice = staging.cascade(conv_model(), conv_model())
+    with pytest.raises(UserError, match="the small network has exits of its own"):
+        staging.cascade(twice, conv_model())
+
+
 def test_a_cascade_of_unlike_inputs_is_refused():
     with pytest.raises(UserError, match="they take unlike inputs"):
         staging.cascade(with_scale(conv_model(), 0.5), conv_model())

@@ -105,8 +105,9 @@ def cascade(small: bytes, large: bytes, where: object = "cascade") -> bytes:
     first, second = facts(small, where), facts(large, where)
     for name, found in (("small", first), ("large", second)):
         if len(found.inputs) != 1 or len(found.outputs) != 1 or exits(found):
+            what = "exits of its own" if exits(found) else "several inputs or outputs"
             fix = "give two networks of one input and one output, without exits"
-            raise UserError(where, f"the {name} network has several inputs or outputs", fix)
+            raise UserError(where, f"the {name} network has {what}", fix)
     _refuse_unlike(first.inputs[0], second.inputs[0], where)
     if first.outputs[0].shape != second.outputs[0].shape:
         shapes = [list(found.outputs[0].shape) for found in (first, second)]

@@ -40,6 +40,12 @@ class Cascade:
         if self.target:
             targets.target(self.target, f"{where} target")
 
+    def check_exits(self, count: int, where: str) -> None:
+        """Refuse a large network that is left early itself."""
+        if count > 1:
+            problem = f"{self.of!r} has {count} exits of its own"
+            raise UserError(f"{where} of", problem, "give one without, or leave the cascade out")
+
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.tflite import card
         from tfedge.tflite.staging import cascade
