@@ -1,6 +1,7 @@
 """The stage that gives a network exits, and the stages that come behind it."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -91,9 +92,20 @@ STAGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def behind(inputs, tmp_path_factory):
+    """Return what each stage makes of the network with exits, run when it is first asked for."""
+
+    @functools.cache
+    def made_by(name):
+        return made(STAGES[name], inputs, tmp_path_factory.mktemp(name) / "x")
+
+    return made_by
+
+
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_behind_trains_all_exits_and_measures_each(name, inputs, before, tmp_path):
-    model, figures = made(STAGES[name], inputs, tmp_path / "x")
+def test_a_stage_behind_trains_all_exits_and_measures_each(name, behind, before):
+    model, figures = behind(name)
     assert len(model.outputs) == 3
     assert list(figures["exits"]) == ["exit_0", "exit_1", "exit_2"]
     assert figures["exits"]["exit_2"]["accuracy"] == figures["accuracy"]
@@ -106,23 +118,34 @@ def test_a_stage_behind_trains_all_exits_and_measures_each(name, inputs, before,
         assert was.shape not in weights or not np.array_equal(weights[was.shape], was)
 
 
-def weights_of(stage, inputs, place):
-    return made(stage, inputs, place)[0].get_weights()
+@pytest.mark.parametrize(
+    "change", [{"joint": Joint((4.0, 1.0, 1.0))}, {"teaching": Teaching(teacher="teacher")}]
+)
+def test_a_stage_behind_heeds_weights_and_a_teacher(change, behind, inputs, tmp_path):
+    model, _ = made(dataclasses.replace(STAGES["prune"], **change), inputs, tmp_path / "x")
+    plain, _ = behind("prune")
+    assert not all(map(np.array_equal, model.get_weights(), plain.get_weights()))
 
 
-def same(one, other):
-    return all(map(np.array_equal, one, other))
+def test_narrowing_has_the_network_before_teach_or_another_or_the_labels_alone(
+    inputs, before, tmp_path
+):
+    from tfedge.networks.saving import load_model
 
+    def taught(name, **teaching):
+        stage = dataclasses.replace(
+            STAGES["narrow"], teaching=FromItself(**teaching), joint=Joint((1.0, 2.0, 1.0))
+        )
+        training = stage._taught(job(inputs, tmp_path / name), before)
+        assert training.exit_weights == [0.75, 1.5, 0.75]
+        return training
 
-@pytest.mark.parametrize("name", ["prune", "narrow"])
-def test_a_stage_behind_heeds_weights_and_a_teacher(name, inputs, tmp_path):
-    stage = STAGES[name]
-    kind = FromItself if name == "narrow" else Teaching
-    plain = weights_of(stage, inputs, tmp_path / "plain")
-    weighed = dataclasses.replace(stage, joint=Joint((4.0, 1.0, 1.0)))
-    assert not same(plain, weights_of(weighed, inputs, tmp_path / "weighed"))
-    taught = dataclasses.replace(stage, teaching=kind(teacher="teacher"))
-    assert not same(plain, weights_of(taught, inputs, tmp_path / "taught"))
+    teacher = load_model(inputs["teacher"] / MODEL)
+    x = np.random.default_rng(0).uniform(0, 1, (3, 8, 8, 1)).astype(np.float32)
+    for name, expected in (("", before(x)[-1]), ("teacher", teacher(x))):
+        (answer,) = taught(f"by_{name}", teacher=name).teach(x)
+        assert np.array_equal(answer, expected)
+    assert taught("labels", alpha=1.0).teach is None
 
 
 def test_narrowing_takes_channels_that_heads_read_and_lets_exits_answer_from_the_rest(
@@ -144,11 +167,11 @@ def before_macs(model):
     return facts(to_float(model), "x").macs
 
 
-def test_training_in_8_bits_has_one_scale_at_a_seam_for_all_that_read_it(inputs, tmp_path):
+def test_training_in_8_bits_has_one_scale_at_a_seam_for_all_that_read_it(behind):
     """What the first head reads is what the rest of the network reads: one quantised tensor."""
     from tfedge.networks.backend import keras
 
-    model, _ = made(STAGES["qat"], inputs, tmp_path / "x")
+    model, _ = behind("qat")
     assert len([layer for layer in model.layers if type(layer).__name__ == "QuantizeLayer"]) == 1
     readers = [
         node.layer.name

@@ -58,7 +58,7 @@ def test_a_seam_is_where_no_path_leads_around(name, e):
     assert len(cuts) > 3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["resnet8", "sensor_separable"])
 def test_a_share_is_what_the_file_of_the_network_up_to_there_multiplies(name, e, keras):
     from tfedge.tflite.conversion import to_float
     from tfedge.tflite.facts import facts
@@ -89,7 +89,7 @@ def test_the_last_exit_answers_what_the_network_did(name, head, e):
     assert e.exit_names(model) == ()
 
 
-@pytest.mark.parametrize("name", ["resnet8", "mobilenet_v2", "sensor_separable"])
+@pytest.mark.parametrize("name", ["resnet8", "sensor_separable"])
 def test_to_answer_at_an_exit_takes_what_the_file_that_ends_there_multiplies(name, e, keras):
     from tfedge.tflite.conversion import to_float
     from tfedge.tflite.facts import facts

@@ -79,7 +79,7 @@ def test_the_loss_is_that_of_the_formula(taught, t, keras, data):
         return 0.4 * labels + 0.6 * soft(teacher, z, 5.0) if taught else labels
 
     early = 0.75 * own(first) + 0.25 * soft(last, first, 2.0)
-    expected = (weight * (0.25 * early + 0.75 * own(last))).mean()
+    expected = (weight * (0.5 * early + 1.5 * own(last))).mean()
     answers, labels = [t.tf.constant(first), t.tf.constant(last)], t.tf.constant(y)
     got = model.loss_of(answers, labels, teacher if taught else None, t.tf.constant(weight))
     assert float(got) == pytest.approx(expected, rel=1e-5)

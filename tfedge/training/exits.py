@@ -26,16 +26,17 @@ HARD = Teaching(alpha=1.0)
 class JointTraining(keras.Model):
     """Train `network` at all its exits at once; `evaluate` measures each.
 
-    With w_k an exit's weight, s the share of self-distillation and B_k the loss of its logits z_k
-    against labels and teacher, the loss is the mean over exits, weighted by w_k, of
+    With w_k an exit's weight, of which the mean is made 1, s the share of self-distillation and B_k
+    the loss of its logits z_k against labels and teacher, the loss is the sum over exits of
 
-        B_k                                          at the last exit,
-        (1 - s) * B_k + s * soft_loss(z_last, z_k)   at the others,
+        w_k * B_k                                            for the last exit,
+        w_k * ((1 - s) * B_k + s * soft_loss(z_last, z_k))   for the others.
 
-    where z_last is taken as it is: no gradient goes through it, so that the last exit learns
-    nothing from the early ones but by the layers that they share (Zhang et al. 2019, section 3.2).
-    B_k is the loss that the model is compiled with; with a teacher `alpha` of that and the rest
-    `soft_loss` of the teacher's logits, as for a `Distiller`.
+    It is a sum and no mean, as in Huang et al. 2018, section 4 (https://arxiv.org/abs/1703.09844):
+    a head, which begins with nothing, then learns as fast as it would alone.  z_last is taken as it
+    is: no gradient goes through it, so that the last exit learns nothing from the early ones but by
+    the layers that they share.  B_k is the loss that the model is compiled with; with a teacher
+    `alpha` of that and the rest `soft_loss` of the teacher's logits, as for a `Distiller`.
 
     ``loss`` and ``accuracy`` are the last exit's, the loss that of the labels alone; the others
     have an accuracy each, ``exit_0_accuracy`` and so on.
@@ -68,7 +69,7 @@ class JointTraining(keras.Model):
         names = exit_names(network)
         joint.check_exits(len(names), f"network {network.name!r}")
         weights = joint.exit_weights or (1.0,) * len(names)
-        self.exit_shares = [weight / sum(weights) for weight in weights]
+        self.exit_weights = [len(weights) * weight / sum(weights) for weight in weights]
         self.accuracies = [
             keras.metrics.CategoricalAccuracy(name=f"{name}_accuracy") for name in names[:-1]
         ]
@@ -114,7 +115,7 @@ class JointTraining(keras.Model):
         last = tf.stop_gradient(answers[-1])
         share, temperature = self.joint.self_distillation, self.joint.exit_temperature
         total = tf.constant(0.0)
-        for number, (weight, logits) in enumerate(zip(self.exit_shares, answers, strict=True)):
+        for number, (weight, logits) in enumerate(zip(self.exit_weights, answers, strict=True)):
             own = number == len(answers) - 1
             # Keras keeps what it is told of a loss for the metric that is called so.
             hard = (self.compiled_loss if own else self.loss)(y, logits, sample_weight)
