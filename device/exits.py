@@ -50,9 +50,10 @@ class Measure:
 
     def __call__(self, raw):
         """Return the measure of logits, int8 [..., classes], as float32 [...]."""
-        steps = np.subtract(raw.max(axis=-1, keepdims=True), raw, dtype=np.int16)
+        # The difference of two int8 is from 0 to 255 here, which is what wraps around in uint8.
+        steps = (np.maximum.reduce(raw, axis=-1, keepdims=True) - raw).view(np.uint8)
         weights = self._weights.take(steps)
-        total = weights.sum(axis=-1)
+        total = np.add.reduce(weights, axis=-1)
         if self._name == "confidence":
             return np.float32(1 / total)
         if self._name == "margin":
