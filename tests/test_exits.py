@@ -82,13 +82,24 @@ def test_the_last_exit_answers_what_the_network_did(name, head, e):
     assert with_exits.output_shape == [(None, 4)] * 3
     assert apart(e.last_exit(with_exits), model) == 0
     assert all(map(np.array_equal, model.get_weights(), weights))
-    first = e.first_exits(with_exits, 0)
-    assert not {layer.name for layer in first.layers} & {"exit_1_logits", model.layers[-1].name}
     made = {layer.name for layer in with_exits.layers[1:]} - {layer.name for layer in model.layers}
     assert all(name.startswith(("exit_0_", "exit_1_")) for name in made)
     assert {name[:6] for name in made} == {"exit_0", "exit_1"}
     assert e.exit_names(with_exits) == ("exit_0", "exit_1", "exit_2")
     assert e.exit_names(model) == ()
+
+
+@pytest.mark.parametrize("name", ["resnet8", "mobilenet_v2", "sensor_separable"])
+def test_to_answer_at_an_exit_takes_what_the_file_that_ends_there_multiplies(name, e, keras):
+    from tfedge.tflite.conversion import to_float
+    from tfedge.tflite.facts import facts
+
+    model = from_models(name)
+    model = e.with_exits(model, e.even_points(model, 2), "separable")
+    parts = [keras.Model(model.inputs, model.outputs[:count]) for count in (1, 2, 3)]
+    counts = [facts(to_float(part), "x").macs for part in parts]
+    assert e.macs_to(model) == pytest.approx(counts, rel=1e-6)
+    assert counts[0] < counts[1] < counts[2]
 
 
 def test_a_pooling_head_is_the_mean_of_the_pixels_and_a_dense_layer(e, resnet):
@@ -157,7 +168,9 @@ def test_even_points_are_refused_where_not_all_is_counted(e, keras):
         UserError, match=r"not counted of layer 'lstm' .*\n.*name the exits' places"
     ):
         e.even_points(model, 1)
-    assert e.with_exits(model, ["lstm"], "pool").output_shape == [(None, 4), (None, 4)]
+    made = e.with_exits(model, ["lstm"], "pool")
+    assert made.output_shape == [(None, 4), (None, 4)]
+    assert e.macs_to(made) == ()
 
 
 @pytest.mark.parametrize(

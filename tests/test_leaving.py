@@ -9,6 +9,7 @@ from faint import PIPELINE, write
 from scipy.special import softmax
 from scipy.stats import entropy
 
+from tfedge import paths
 from tfedge.cli import main
 from tfedge.tflite import card, leaving, staging
 from tfedge.tflite.facts import facts
@@ -115,6 +116,22 @@ def test_a_stage_after_a_cascade_takes_the_large_network_for_it(file, split):
     scale, zero = found.quantisation[-1]
     real = (found.logits[-1].astype(np.float32) - np.float32(zero)) * np.float32(scale)
     assert np.array_equal(answers(card.strip(file.read_bytes()), x[:20]), real)
+
+
+@pytest.mark.slow
+def test_the_board_leaves_where_the_figures_say(report, file, made):
+    from tfedge.plan import pipeline
+    from tfedge.progress import Silent
+
+    test = pipeline.load(made / "faint.toml").source.open(made / "build", Silent()).test
+    model = paths.beside("exits").Staged(paths.runner().Classifier(str(file), threads=1))
+    answered, left = [], []
+    for picture in test.inputs:
+        answered.append(int(model.raw(np.asarray(picture)).argmax()))
+        left.append(model.answered)
+    said = report["tested"]["leaving"]
+    assert np.mean(np.array(answered) == test.classes) == said["accuracy"]
+    assert np.mean(np.array(left) == 0) == said["exits"][0]["share"]
 
 
 @pytest.mark.slow

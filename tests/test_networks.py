@@ -37,12 +37,18 @@ def test_a_builder_is_called_with_shape_classes_and_its_options(b):
             "got keras.src.models.sequential.Sequential\n  tfmot knows Keras 2 only",
         ),
         (lambda b: dense(b, 4), "answers with (4,), but the data has 3 classes"),
+        (lambda b: two(b), "answers with 2 outputs\n  build it with one, and give it exits after"),
     ],
 )
 def test_a_builder_that_gives_something_else_is_told_what_is_wanted(b, make, message):
     with pytest.raises(UserError) as caught:
         b.build(lambda shape, classes: make(b), (5,), 3, {})
     assert message in str(caught.value)
+
+
+def two(b):
+    x = b.keras.Input((5,))
+    return b.keras.Model(x, [b.keras.layers.Dense(3)(x), b.keras.layers.Dense(3)(x)])
 
 
 def keras3():

@@ -123,13 +123,23 @@ def last_exit(network: keras.Model) -> keras.Model:
     return keras.Model(network.inputs, network.outputs[-1], name=network.name)
 
 
-def first_exits(network: keras.Model, number: int) -> keras.Model:
-    """Return the network of the outputs up to and with `number`, counted from 0.
+def macs_to(network: keras.Model) -> tuple[float, ...]:
+    """Count the multiply-accumulates it takes to answer at each exit, with all heads on the way.
 
-    That is what it takes to answer at that exit, with the same layers in it.
+    Empty where not all that the network multiplies is counted.
     """
-    outputs = network.outputs[: number + 1]
-    return keras.Model(network.inputs, outputs if number else outputs[0], name=network.name)
+    graph = read(network, Keras2())
+    if any(uncounted(call) for call in graph.calls):
+        return ()
+    needed: set[Tensor] = set()
+    counts = []
+    for output in graph.outputs:
+        needed.add(output)
+        for call in reversed(graph.calls):
+            if needed.intersection(call.outputs):
+                needed.update(call.inputs)
+        counts.append(sum(macs(call) for call in graph.calls if needed.intersection(call.outputs)))
+    return tuple(counts)
 
 
 def exit_names(network: keras.Model) -> tuple[str, ...]:

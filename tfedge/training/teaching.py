@@ -62,20 +62,20 @@ class Joint:
 
     exit_weights: tuple[float, ...] = setting(
         (),
-        "weight of each exit's loss, from the first exit to the last; only their proportion counts;"
-        " if left out, all count alike",
+        "of a network with exits: what each exit's loss counts, from the first exit to the last;"
+        " only the proportion matters; if left out, all count alike",
         low=0,
         high=1e6,
     )
     self_distillation: float = setting(
         0.5,
-        "share of what the last exit answers in what the others learn; the labels and the teacher,"
-        " which the last exit learns from alone, have the rest",
+        "of a network with exits: the share that answering as the last exit does has in what the"
+        " others learn; the labels and the teacher have the rest",
         low=0,
         high=1,
     )
     exit_temperature: float = setting(
-        3.0, "softens the last exit's answers, and the others' to them", low=0.1, high=100
+        3.0, "of self_distillation: softens both answers, as temperature does", low=0.1, high=100
     )
 
     def check(self, where: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from tfedge.declarations import Single, required, setting
 from tfedge.errors import UserError
-from tfedge.plan.job import Job, file_figures
+from tfedge.plan.job import Job
 from tfedge.plan.stages.making import PRECISION
 from tfedge.training.course import Course
 from tfedge.training.teaching import Joint, Teaching
@@ -82,7 +82,7 @@ class Exits:
         network.set_weights(twin.get_weights())
         job.save(network)
         figures = tune_figures(network, job.data) | job.network_figures(network)
-        figures["exits"] = _placed(network, (*points, ""), figures["exits"], job.name)
+        figures["exits"] = _placed(network, points, figures["exits"])
         return (
             figures
             | {"before": before, "sparsity": sparsity_of(network)}
@@ -92,26 +92,21 @@ class Exits:
 
 
 def _placed(
-    network: Any, points: tuple[str, ...], exits: Mapping[str, Any], name: str
+    network: Any, points: tuple[str, ...], exits: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Add to each exit's figures where it is, and what it takes to answer there.
 
     ``macs`` counts the multiply-accumulates of the network up to the exit with all heads on the
     way, ``cost`` is what that is of the whole.
     """
-    from tfedge.networks.exits import first_exits
-    from tfedge.tflite.conversion import to_float
+    from tfedge.networks.exits import macs_to
 
-    placed = {}
-    for number, (exit_, point) in enumerate(zip(exits, points, strict=True)):
-        placed[exit_] = dict(exits[exit_]) | ({"after": point} if point else {})
-        counted = file_figures(to_float(first_exits(network, number)), name)
-        if "macs" in counted:
-            placed[exit_]["macs"] = counted["macs"]
-    whole = placed[next(reversed(placed))].get("macs")
-    for figures in placed.values():
-        if whole and "macs" in figures:
-            figures["cost"] = figures["macs"] / whole
+    placed = {name: dict(figures) for name, figures in exits.items()}
+    for figures, point in zip(placed.values(), points, strict=False):  # the last has none
+        figures["after"] = point
+    if counts := macs_to(network):
+        for figures, count in zip(placed.values(), counts, strict=True):
+            figures |= {"macs": round(count), "cost": count / counts[-1]}
     return placed
 
 
