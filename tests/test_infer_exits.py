@@ -170,6 +170,27 @@ def test_the_selftest_finds_a_wrong_stage_and_a_wrong_whole(infer, answer, tmp_p
     assert all(by_stages) if graph else not any(by_stages)
 
 
+# --- service
+
+
+@pytest.mark.parametrize(("options", "exit"), [(["--exit", "1"], 1), (["--effort", "1"], 2)])
+def test_the_service_takes_the_same_options_for_every_model_it_loads(
+    infer, answer, file, tmp_path, monkeypatch, options, exit
+):
+    served = []
+
+    def loop(load, feed, answer):
+        for _ in range(2):  # at the start, and when it is told of another model
+            model = load()
+            model.classify(pixels(0, SHAPE))
+            served.append(model.answered)
+        return 0
+
+    monkeypatch.setattr(beside("serve"), "loop", loop)
+    assert answer(file, "--watch", tmp_path, "--serve", *options)[0] == 0
+    assert served == [exit, exit]
+
+
 # --- mistakes
 
 
