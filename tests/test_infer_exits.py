@@ -175,7 +175,7 @@ def test_the_selftest_finds_a_wrong_stage_and_a_wrong_whole(infer, answer, tmp_p
 
 @pytest.mark.parametrize(("options", "exit"), [(["--exit", "1"], 1), (["--effort", "1"], 2)])
 def test_the_service_takes_the_same_options_for_every_model_it_loads(
-    infer, answer, file, tmp_path, monkeypatch, options, exit
+    answer, file, tmp_path, monkeypatch, options, exit
 ):
     served = []
 
