@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import json
 import os
-import signal
 import sys
 
 import infer
@@ -58,7 +56,12 @@ def loaded(args):
 
 
 def _arguments(argv):
-    parser = argparse.ArgumentParser(prog="infer.py", description=infer.__doc__.splitlines()[0])
+    # Without a width argparse imports shutil, and with it three kinds of compression.
+    parser = argparse.ArgumentParser(
+        prog="infer.py",
+        description=infer.__doc__.splitlines()[0],
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=80),
+    )
     add = parser.add_argument
     add("model", nargs="?", metavar="MODEL", help=".tflite file")
     add("inputs", nargs="*", metavar="INPUT", help="picture, folder, pattern, .npy; - is stdin")
@@ -129,6 +132,8 @@ def _tell_of_edge_tpu(args, model):
 
 def _answer(args, model, answers):
     """Answer all inputs; SIGTERM ends a wait for one at once, the work on one when it is done."""
+    import signal  # here, as csv where it is needed: each costs a start a millisecond
+
     busy, asked = [], []
 
     def stop(*_):
@@ -257,6 +262,8 @@ class Answers:
         if self._args.format == "json":
             print(json.dumps(record), file=self._out)
         elif self._args.format == "csv":
+            import csv
+
             csv.writer(self._out, lineterminator="\n").writerows(rows)
         else:
             for row in rows:

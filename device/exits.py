@@ -50,9 +50,10 @@ class Measure:
 
     def __call__(self, raw):
         """Return the measure of logits, int8 [..., classes], as float32 [...]."""
-        steps = np.subtract(raw.max(axis=-1, keepdims=True), raw, dtype=np.int16)
+        # The difference of two int8 is from 0 to 255 here, which is what wraps around in uint8.
+        steps = (np.maximum.reduce(raw, axis=-1, keepdims=True) - raw).view(np.uint8)
         weights = self._weights.take(steps)
-        total = weights.sum(axis=-1)
+        total = np.add.reduce(weights, axis=-1)
         if self._name == "confidence":
             return np.float32(1 / total)
         if self._name == "margin":
@@ -125,6 +126,8 @@ class Staged(infer.Classifier):
         self.pace = self.answered = self.because = self._began = None
         self._runners, self._exit = [], exit
         self._whole = not held_open and (exit == last or (exit is None and self._never()))
+        if not self._whole:
+            self._set_up()
 
     def start(self):
         """Let the time of the next answer begin here, before its input is read."""
@@ -225,13 +228,22 @@ class Staged(infer.Classifier):
     def _stage(self, number, held):
         """Run a stage on those of `held` that it takes; return what it makes by name."""
         if not self._runners:
-            try:
-                runner = self._interpreter.get_signature_runner
-            except AttributeError as error:
-                said = f"{self.runtime} is too old to go stage by stage; take a newer one, or"
-                raise infer.ModelError(f"{said} --effort 1") from error
-            self._runners = [runner(name) for name in self.names]
+            self._set_up()
         return self._runners[number](**{name: held[name] for name in self._takes[number]})
+
+    def _set_up(self):
+        """Make what runs the stages one by one."""
+        try:
+            found = self._interpreter.get_signature_list()
+            self._takes = [sorted(found[name]["inputs"]) for name in self.names]
+            self._runners = [self._interpreter.get_signature_runner(each) for each in self.names]
+        except AttributeError as error:
+            said = (
+                f"{self.runtime} is too old to go stage by stage; take a newer one, or --effort 1"
+            )
+            raise infer.ModelError(said) from error
+        except infer._DAMAGED as error:
+            raise _unreadable(error) from error
 
     def _start_for(self, exit):
         """Return the first stage that `exit` needs: in a cascade, its own."""
@@ -252,19 +264,22 @@ class Staged(infer.Classifier):
             self.point = card["chosen"] if effort is None else point_of(self._points, effort)
             lengths = {len(point["thresholds"]) + 1 for point in self._points}
             lengths |= {len(self._units), len(self._measures)}
-            takes = self._interpreter.get_signature_list()
-            self._takes = [sorted(takes[name]["inputs"]) for name in self.names]
             if lengths != {len(self.names)} or not self._points[self.point]:
                 raise ValueError("as many numbers as exits are missing")
         except infer._DAMAGED as error:
-            said = "its exits cannot be read; copy the model and exits.py again"
-            raise infer.ModelError(f"{said} ({infer._line(error)})") from error
+            raise _unreadable(error) from error
 
 
 def point_of(points, effort):
     """Return the number of the last operating point that takes `effort`, 0 to 1, or less."""
     within = [number for number, point in enumerate(points) if point["effort"] <= effort]
     return within[-1] if within else 0
+
+
+def _unreadable(error):
+    """Return what to say of a card whose exits are not what they should be."""
+    said = "its exits cannot be read; copy the model and exits.py again"
+    return infer.ModelError(f"{said} ({infer._line(error)})")
 
 
 def _exp(x):

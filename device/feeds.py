@@ -15,7 +15,6 @@ import os
 import re
 import sys
 import time
-import zipfile
 
 import infer
 import numpy as np
@@ -307,7 +306,7 @@ def arrays(model, path):
         yield from _zipped(model, path)
         return
     try:
-        stack = np.asarray(np.load(path, mmap_mode="r"))
+        stack = np.asarray(np.lib.format.open_memmap(path, mode="r"))
         names = _names_in(model, path, stack.dtype, stack.shape)
     except infer._DAMAGED as error:
         yield path, _unfit(model, path, error)
@@ -318,6 +317,8 @@ def arrays(model, path):
 
 def _zipped(model, path):
     """Yield the arrays of a .npz: of its `x`, or of the only one that it holds."""
+    import zipfile  # here: it takes longer to import than an inference does
+
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
@@ -326,7 +327,7 @@ def _zipped(model, path):
                 raise ValueError(f"got {', '.join(names) or 'nothing'}; call the inputs x")
             with archive.open(names[0]) as stream:
                 yield from _unpacked(model, stream, path)
-    except infer._DAMAGED as error:
+    except (*infer._DAMAGED, zipfile.BadZipFile) as error:
         yield path, _unfit(model, path, error)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 WINDOW_S = 1.5  # what is older says nothing of the load now
 ENOUGH = 20  # times of a stage that speak for themselves
-_AS_USUAL = 1.2  # a stretch up to this is no load
+_AS_USUAL, _SOME = 1.3, 10  # slower by so much is no load; runs that tell what is usual
 _WARM_UP_S, _WARM_UP_RUNS = 0.3, (10, 60)  # what a stage takes by itself: at least, at most so many
 _SLICE_S = 1e-3  # of Linux's 1.4 to 3 ms of a time slice; what begins in it is not stopped
 _AWAY_S, _YIELDS = 3e-4, 4  # another process ran meanwhile; asked so often, none wants to
@@ -33,8 +33,9 @@ class Pace:
     Args:
       model: A `Staged`, which is run some times to learn what its stages take.
       deadline_ms: What an answer may take, from when its input is read.
-      adaptive: Whether to take a cheaper operating point while stages take over 1.2 times as long
-        as at the start: the one of most effort whose answers take no longer than that on average.
+      adaptive: Whether to take a cheaper operating point while stages take over 1.3 times as long
+        as when they were quickest: the one of most effort whose answers take no longer than that
+        on average.
     """
 
     def __init__(self, model, deadline_ms, *, adaptive=False):
@@ -45,7 +46,8 @@ class Pace:
         # One slow run while it warmed up must not keep a stage from ever being tried.
         self._usual_p90 = [_quantile(sorted(times), _P90) for times in runs]
         self._times, self._rests = [Window() for _ in runs], Window()
-        self._stretches, self._slice_began = Window(), float("-inf")
+        self._stretches, self._quickest = Window(), float("inf")
+        self._slice_began = float("-inf")
 
     def ready(self):
         """Let other processes that want this core have it now, rather than amid the next answer.
@@ -97,10 +99,21 @@ class Pace:
 
     def point(self, asked):
         """Return the number of the operating point for the next answer, `asked` or a cheaper."""
-        stretch = self.stretch(time.perf_counter()) if self._adaptive else 1.0
-        most = self._costs[asked] * min(1.0, _AS_USUAL / stretch)
+        most = self._costs[asked]
+        if self._adaptive:
+            most *= min(1.0, _AS_USUAL / self._slowed(time.perf_counter()))
         within = [number for number in range(asked + 1) if self._costs[number] <= most]
         return within[-1] if within else 0
+
+    def _slowed(self, now):
+        """Return how many times as long stages take as when they were quickest at work.
+
+        That is not the warm-up, in which nothing else came between to use the caches.
+        """
+        stretch = self.stretch(now)
+        if len(self._stretches.since(now - WINDOW_S)) >= _SOME:
+            self._quickest = min(self._quickest, stretch)
+        return max(1.0, stretch / self._quickest)
 
 
 class Window:

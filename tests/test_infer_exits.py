@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from beside import beside
 from PIL import Image
+from real_runtimes import RUNTIMES, run_all
 from tiny_board import DEVICE, pixels, write
 from tiny_exits import SCALES, SHAPE, exits_model, write_exits
 from tiny_model import with_card
@@ -170,6 +171,27 @@ def test_the_selftest_finds_a_wrong_stage_and_a_wrong_whole(infer, answer, tmp_p
     assert all(by_stages) if graph else not any(by_stages)
 
 
+# --- service
+
+
+@pytest.mark.parametrize(("options", "exit"), [(["--exit", "1"], 1), (["--effort", "1"], 2)])
+def test_the_service_takes_the_same_options_for_every_model_it_loads(
+    answer, file, tmp_path, monkeypatch, options, exit
+):
+    served = []
+
+    def loop(load, feed, answer):
+        for _ in range(2):  # at the start, and when it is told of another model
+            model = load()
+            model.classify(pixels(0, SHAPE))
+            served.append(model.answered)
+        return 0
+
+    monkeypatch.setattr(beside("serve"), "loop", loop)
+    assert answer(file, "--watch", tmp_path, "--serve", *options)[0] == 0
+    assert served == [exit, exit]
+
+
 # --- mistakes
 
 
@@ -256,6 +278,43 @@ def test_a_plain_model_needs_neither_file_and_one_with_exits_says_which(file, ph
     assert run(tmp_path, file, photos)[0] == 0
     needs = "infer.py: --deadline-ms needs pace.py beside infer.py; copy it there"
     assert run(tmp_path, file, photos, "--deadline-ms", "5")[2][-1] == needs
+
+
+# --- runtimes
+
+
+@pytest.mark.slow
+def test_the_older_runtime_goes_stage_by_stage_as_well(file, pictures):
+    found = {}
+    for package in RUNTIMES:
+        options = ["--json", "--effort", "0.75"]
+        commands = [[str(file), "--selftest"], [str(file), str(pictures), *options]]
+        _, done, _ = run_all(package, commands)
+        assert [status for status, *_ in done] == [0, 0]
+        found[package] = [json.loads(line)["exit"] for line in done[1][1].splitlines()]
+    # It may round by a step, which may take one more or fewer across a threshold.
+    pairs = zip(*found.values(), strict=True)
+    assert sum(one != other for one, other in pairs) <= 2
+    assert len(set(found["tflite-runtime"])) == 3
+
+
+def test_a_runtime_without_signatures_says_so_and_can_still_do_the_whole(infer, file):
+    model = infer.Classifier(file, threads=1)
+
+    class Old:
+        """As tflite-runtime 2.5 of a Coral Dev Board: it knows of no signatures."""
+
+        def __init__(self, interpreter):
+            for name in ("reset_all_variables", "set_tensor", "invoke", "get_tensor"):
+                setattr(self, name, getattr(interpreter, name))
+
+    interpreter = model._interpreter
+    model._interpreter = Old(interpreter)
+    with pytest.raises(infer.ModelError, match="is too old to go stage by stage; take a newer one"):
+        beside("exits").Staged(model)
+    whole = beside("exits").Staged(model, effort=1)
+    whole.classify(pixels(0, SHAPE))
+    assert (whole.answered, whole.because) == (2, "last")
 
 
 # --- bench

@@ -67,10 +67,7 @@ def test_infer_alone_answers_pictures_and_says_which_file_an_option_needs(tmp_pa
 
     status, out, _ = run(photos)
     assert (status, out.count("\n")) == (0, 3)
-    assert run()[::2] == (
-        2,
-        "infer.py: error: give a model, and a picture or folder, or --selftest",
-    )
+    assert run()[::2] == (2, "infer.py: give a model, and a picture or folder, or --selftest")
     for other in ("x.npy", "a.npz"):
         assert run(other)[2].startswith("infer.py: arrays need console.py and feeds.py beside")
     shutil.copytree(DEVICE, tmp_path / "whole")

@@ -131,10 +131,11 @@ def test_started_under_load_it_finds_out_when_that_is_over(model, board):
         assert board.now < ended + 2
 
 
-@pytest.mark.parametrize(("slow", "point"), [(1.0, 2), (1.15, 2), (2.0, 0), (1.7, 1), (4.0, 0)])
+@pytest.mark.parametrize(("slow", "point"), [(1.0, 2), (1.25, 2), (2.2, 0), (1.7, 1), (4.0, 0)])
 def test_adaptive_takes_the_point_that_costs_as_much_as_usual(model, board, slow, point):
-    # Points cost 0.3, 0.5, 0.8 and 1; 0.8 was asked for: 0.96 / slow is what it may cost.
+    # Points cost 0.3, 0.5, 0.8 and 1; 0.8 was asked for: 1.04 / slow is what it may cost.
     paced(model, board, 1000, adaptive=True)
+    answers(model, board, 20)
     assert model.pace.point(2) == 2
     board.slow = slow
     answers(model, board, 60)
@@ -143,6 +144,13 @@ def test_adaptive_takes_the_point_that_costs_as_much_as_usual(model, board, slow
     while model.pace.point(2) != 2:
         answers(model, board, 1)
         assert board.now < ended + 2
+
+
+def test_slower_at_work_than_while_it_warmed_up_is_no_load(model, board):
+    paced(model, board, 1000, adaptive=True)
+    board.slow = 2.0
+    answers(model, board, 60)
+    assert model.pace.point(2) == 2
 
 
 def test_without_adaptive_the_effort_stays(model, board):

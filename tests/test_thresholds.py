@@ -169,6 +169,12 @@ def test_too_few_inputs_prove_nothing_and_all_take_the_last_exit(everyone):
     assert choice.points[choice.chosen].mean_cost == 1
 
 
+def test_next_to_no_inputs_are_refused(everyone):
+    with pytest.raises(UserError, match="the tune split: has 9 inputs"):
+        choose(*_arguments(everyone, 9, 0), max_drop=0.01)
+    assert choose(*_arguments(everyone, 10, 0), max_drop=0.01).points[-1].mean_cost == 1
+
+
 def test_a_mean_cost_below_the_first_exits_is_the_users_mistake(everyone):
     with pytest.raises(UserError, match=r"exit_mean_cost: the first exit alone takes 0\.3000"):
         choose(*_arguments(everyone, 300, 0), mean_cost=0.2)

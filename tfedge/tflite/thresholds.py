@@ -18,7 +18,7 @@ from tfedge import paths
 from tfedge.errors import UserError
 from tfedge.tflite import promises
 
-_SHARE_CHOOSING = 1 / 3
+_SHARE_CHOOSING, _FEWEST = 1 / 3, 10
 _NOTCHES = 50  # thresholds that each exit may take
 _LEAPS = (1, 2, 4, 8, 16, 32)  # notches that are looked ahead, past some that gain nothing
 _STEEPEST, _FLATTEST = 0.02, 50.0  # temperatures that are looked between
@@ -103,12 +103,15 @@ def choose(
         the accuracy is made greatest.
 
     Raises:
-      UserError: `mean_cost` is below what the first exit takes.
+      UserError: `mean_cost` is below what the first exit takes, or there are next to no inputs.
     """
     if (max_drop is None) == (mean_cost is None):
         raise ValueError("give max_drop or mean_cost")
     if not outputs[1:] or {len(each) for each in outputs} != {len(labels)}:
         raise ValueError(f"got {[each.shape for each in outputs]} for {labels.shape}")
+    if len(labels) < _FEWEST:
+        fix = "give it some hundreds: thresholds of exits are chosen on them"
+        raise UserError("the tune split", f"has {len(labels)} inputs", fix)
     exits = paths.runner()._beside("exits")
     order = np.random.default_rng(0).permutation(len(labels))
     first = np.sort(order[: int(len(labels) * _SHARE_CHOOSING)])
