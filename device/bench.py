@@ -43,17 +43,20 @@ _INA219_MASK, _INA219_RUNS = 0xC007, 0x0007
 _ABSENT = (OSError, ValueError, IndexError, struct.error, subprocess.SubprocessError)
 
 
-def run(model, runs, path=None):
+def run(model, runs, path=None, inputs=()):
     """Time `runs` answers of `model`, after a tenth as many for warming up.
 
     Args:
       path: A picture to decode anew each time, or a .npy of what the model takes, read once; None
         for a made-up input.
+      inputs: Of a network with exits, the inputs whose exits are counted: names as on the command
+        line.  Where a folder is named by a class, that is the right answer.
 
     Returns:
       {load_ms, first_ms, decode_p50_ms, ..., total_p99_ms, memory_mib, memory_peak_mib, xnnpack,
       before, after, valid, invalid_because, energy_mj, energy_source}.  The parts of one answer
-      add up to its total; decode is there where a picture is.
+      add up to its total; decode is there where a picture is.  Of a network with exits also what
+      `exits` returns.
 
     Raises:
       ImageError: `path` cannot be read.
@@ -74,10 +77,41 @@ def run(model, runs, path=None):
     figures.update(_memory(), xnnpack=xnnpack(model), before=before, after=after)
     problem = invalid_because(before, after)
     figures.update({"valid": False, "invalid_because": problem} if problem else {"valid": True})
+    if hasattr(model, "left"):
+        figures["exits"] = exits(model, x, runs, inputs)
     joules, source = energy(lambda: model.classify(read()))
     figures.update({} if joules is None else {"energy_mj": round(1e3 * joules, 4)})
     figures["energy_source"] = source
     return figures
+
+
+def exits(model, x, runs, inputs=()):
+    """Time each exit of a `Staged`, and count which of them answers.
+
+    Returns:
+      {exit_0: {p50_ms, p99_ms, share, accuracy}, ..., mean_ms, inputs, accuracy}.  The times are
+      of answers at that exit to `x`, which is in memory; mean_ms is that of the answers to
+      `inputs`, without reading them.  What `inputs` cannot tell is absent.
+    """
+    figures = {}
+    for number, name in enumerate(model.names):
+        times = []
+        with model.only(number):
+            for turn in range(runs + runs // 10):
+                start = time.perf_counter()
+                model.classify(x)
+                times[turn:] = [1e3 * (time.perf_counter() - start)]
+        p50, p99 = np.percentile(times[-runs:], (50, 99)).tolist()
+        figures[name] = {"p50_ms": round(p50, 4), "p99_ms": round(p99, 4)}
+    answers = np.array(list(_answers(model, inputs)), np.float64).reshape(-1, 3)
+    if not len(answers):
+        return figures
+    taken, took, right = answers.T
+    for number, name in enumerate(model.names):
+        figures[name]["share"] = round(float((taken == number).mean()), 4)
+        figures[name].update(_accuracy(right[taken == number]))
+    mean_ms = round(1e3 * float(took.mean()), 4)
+    return {**figures, "mean_ms": mean_ms, "inputs": len(answers), **_accuracy(right)}
 
 
 def board():
@@ -149,6 +183,27 @@ def _source(model, path):
         raise read
     x = read()
     return lambda: x, False
+
+
+def _answers(model, inputs):
+    """Yield (exit, seconds, whether it is right or NaN where that is not known) of each input."""
+    console = infer._beside("console")
+    for path in infer.paths(inputs, console.suffixes(model)):
+        wanted = os.path.basename(os.path.dirname(os.path.abspath(path)))
+        for _, read in console.items(model, path):
+            with contextlib.suppress(infer.ImageError):  # a bad picture is none of them
+                if isinstance(read, infer.ImageError):
+                    raise read
+                x, start = read(), time.perf_counter()
+                (label, _), *_ = model.classify(x)
+                seconds = time.perf_counter() - start
+                yield model.answered, seconds, label == wanted if wanted in model.labels else np.nan
+
+
+def _accuracy(right):
+    """Return {accuracy} over those of which it is known."""
+    known = right[~np.isnan(right)]
+    return {"accuracy": round(float(known.mean()), 4)} if len(known) else {}
 
 
 def _times(model, read, count):

@@ -30,7 +30,7 @@ def run(argv):
             facts, good = infer._beside("doctor").examine(args.model)
             answers.show(facts, rows(facts))
             return 0 if good else 1
-        model = infer.Classifier(args.model, args.threads, args.delegate)
+        model = loaded(args)
         if not (args.selftest or args.bench):
             _tell_of_edge_tpu(args, model)
             return _answer(args, model, answers)
@@ -38,13 +38,21 @@ def run(argv):
         if args.bench:
             path = next(infer.paths(args.inputs, suffixes(model)), None)
             facts.update(runs=args.bench, **({"input": path} if path else {}))
-            facts.update(infer._beside("bench").run(model, args.bench, path))
+            facts.update(infer._beside("bench").run(model, args.bench, path, args.inputs))
             answers.show(facts, rows(facts))
             return 0
         found = model.selftest()
         facts.update(selftest="failed" if found else "passed", findings=found)
         answers.show(facts, [[each] for each in found or [f"passed, {model.runtime}"]])
         return 1 if found else 0
+
+
+def loaded(args):
+    """Return the model of a command line: one with exits is gone through stage by stage."""
+    model = infer.Classifier(args.model, args.threads, args.delegate)
+    if "exits" in model.card or {args.effort, args.exit, args.deadline_ms} != {None}:
+        return infer._beside("exits", "a model with exits").staged(model, args)
+    return model
 
 
 def _arguments(argv):
@@ -67,6 +75,10 @@ def _arguments(argv):
     add("--output", metavar="FILE", help="append the answers to it")
     add("--threads", type=int, default=0, metavar="N", help="at most the usable cores")
     add("--delegate", default="auto", metavar="NAME", help="auto, cpu, edgetpu[:usb|:pci|:N]")
+    add("--effort", type=float, metavar="SHARE", help="of a model with exits: 0 least, 1 all")
+    add("--exit", type=int, metavar="N", help="answer at exit N always, 0 is the first")
+    add("--deadline-ms", type=float, metavar="D", help="start no stage that might overrun it")
+    add("--adaptive", action="store_true", help="of --deadline-ms: less effort under load")
     add("--selftest", action="store_true", help="run the golden vectors instead")
     add("--bench", type=int, metavar="N", help="time N runs instead")
     add("--doctor", action="store_true", help="say what this board has and lacks instead")
@@ -75,7 +87,7 @@ def _arguments(argv):
     least = min(args.top_k, 1 if args.bench is None else args.bench)
     if least < 1 or args.threads < 0 or not 0 <= args.threshold <= 1:
         parser.error("N must be 1 or more, SHARE from 0 to 1")
-    problem = _contradiction(args)
+    problem = _contradiction(args) or _unfit(args)
     if problem:
         parser.error(problem)
     return args
@@ -95,6 +107,19 @@ def _contradiction(args):
         return "--state is of --watch DIR"
     if not (args.doctor or (args.model and (inputs or alone))):
         return "give a model, and a picture, folder or .npy, - for stdin, or an option"
+    return ""
+
+
+def _unfit(args):
+    """Say the same of the options for a model with exits."""
+    if args.exit is not None and (args.effort, args.deadline_ms) != (None, None):
+        return "--exit N answers there always; leave out --effort and --deadline-ms"
+    if args.adaptive and args.deadline_ms is None:
+        return "--adaptive is of --deadline-ms D"
+    if not 0 <= (args.effort or 0) <= 1:
+        return f"--effort must be from 0 to 1, got {args.effort:g}"
+    if args.deadline_ms is not None and not args.deadline_ms > 0:
+        return f"--deadline-ms must be above 0, got {args.deadline_ms:g}"
     return ""
 
 
@@ -193,27 +218,36 @@ class Answers:
 
     def answer(self, model, name, read):
         """Classify what `read` returns and say so, or what is wrong with it."""
+        exits = hasattr(model, "left")
         if self._heading:
-            self.show({}, [["input", "label", "share"]])
+            self.show({}, [["input", "label", "share", *["exit", "because"][: 2 * exits]]])
             self._heading = False
         try:
             if isinstance(read, infer.ImageError):
                 raise read
+            if exits:
+                model.start()
             found = model.classify(read(), self._args.top_k)
         except infer.ImageError as error:  # one bad picture must not stop the others
             problem, self.failed = str(error).replace(f"{name}: ", "", 1), True
             print(f"infer.py: {name}: {problem}", file=sys.stderr)
-            self.show({"input": name, "error": problem}, self._unanswered(name))
+            self.show(
+                {"input": name, "error": problem}, self._unanswered(name, *["", ""][: 2 * exits])
+            )
         else:
             best = [(label, round(share, 6)) for label, share in found]
             best = [(label, share) for label, share in best if share >= self._args.threshold]
             classes = [{"label": label, "share": share} for label, share in best]
-            rows = [(name, *each) for each in best]
-            self.show({"input": name, "classes": classes}, rows or self._unanswered(name))
+            left = model.left() if exits else {}
+            rows = [(name, *each, *left.values()) for each in best]
+            self.show(
+                {"input": name, "classes": classes, **left},
+                rows or self._unanswered(name, *left.values()),
+            )
 
-    def _unanswered(self, name):
+    def _unanswered(self, name, *left):
         """Return the rows of an input without a class: in a file every input has its line."""
-        return [(name, "", "")] if self._args.output else []
+        return [(name, "", "", *left)] if self._args.output else []
 
     def show(self, record, rows):
         """Write `record` as a line of JSON, or the `rows` that say the same as text or CSV."""

@@ -35,7 +35,7 @@ def run(args):
     console = infer._beside("console", "--serve")
     with console.opened(args) as answers:
         return loop(
-            load=lambda: infer.Classifier(args.model, args.threads, args.delegate),
+            load=lambda: console.loaded(args),
             feed=lambda takes, wait: _feed(args, takes, wait),
             answer=answers.answer,
         )

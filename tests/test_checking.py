@@ -6,7 +6,7 @@ import pytest
 from board_models import WRONG, cases, error
 from conftest import REPO
 from real_runtimes import environment_with, python_with
-from tiny_conv import G, Op, T, model_of
+from tiny_conv import G, Op, T, conv_model, model_of
 from tiny_model import card_for, tiny_model, with_card
 
 from tfedge.boards.checking import as_json, check
@@ -14,6 +14,7 @@ from tfedge.boards.runtimes import RUNTIMES
 from tfedge.boards.targets import TARGETS, target
 from tfedge.cli import main
 from tfedge.errors import UserError
+from tfedge.tflite import staging
 from tfedge.tflite.facts import facts
 
 INT8 = ((1.0,), (0,))
@@ -120,13 +121,26 @@ def test_a_batch_of_four_fails_for_the_board_feeds_one():
     assert "takes 4 inputs at once (net/in/X)" in one.happens
 
 
-def test_a_second_signature_is_a_note():
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("encode", "decode"), "has 2 signatures (encode, decode); infer.py runs the first"),
+        (("exit_0", "exit_1"), "has 2 exits (exit_0, exit_1); infer.py leaves at the first that"),
+    ],
+)
+def test_a_second_signature_is_a_note(names, says):
     step = (Op("RELU", (0,), (1,)),)
     ends = tuple(T(name, "int8", (1, 4), None, *INT8) for name in "ab")
-    (one,) = found(
-        model_of(G("exit_0", ends, step, (0,), (1,)), G("exit_1", ends, step, (0,), (1,))), "pi5"
-    )
-    assert (one.severity, "2 signatures (exit_0, exit_1)" in one.happens) == ("note", True)
+    (one,) = found(model_of(*(G(name, ends, step, (0,), (1,)) for name in names)), "pi5")
+    assert (one.severity, says in one.happens) == ("note", True)
+
+
+def test_stages_are_no_graphs_for_an_edge_tpu_and_a_file_each_is():
+    content = staging.cascade(conv_model(), conv_model())
+    (one,) = found(content, "coral", "fails")
+    assert "it holds 3 graphs (exit_0, exit_1) and the compiler takes one; a convert" in one.happens
+    assert 'target = "coral" writes a file a stage' in one.happens
+    assert not found(staging.stage(content, 0), "coral", "fails")
 
 
 def test_int8_without_xnnpack_and_16_bits_anywhere_are_slow():

@@ -38,6 +38,12 @@ def runner() -> ModuleType:
     return module
 
 
+def beside(name: str) -> ModuleType:
+    """Import ``device/<name>.py``, a part of the board's script, as `runner` imports that."""
+    module: ModuleType = runner()._beside(name)
+    return module
+
+
 def replace(file: Path, content: bytes | str) -> None:
     """Write `content` to `file` so that a reader finds the old or the new, never a half.
 

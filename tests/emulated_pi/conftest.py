@@ -68,7 +68,7 @@ def folder(model, inputs, tmp_path_factory):
     return home
 
 
-def use(command, folder, commands):
+def use(command, folder, commands, staged=()):
     """Run `on_board` by what `command` makes of its arguments; return what it printed."""
     work = {
         "model": str(folder / "model.tflite"),
@@ -78,6 +78,7 @@ def use(command, folder, commands):
             (str(folder / "photo.jpg"), (8, 8, 1)),
         ],
         "commands": commands,
+        "staged": staged,
     }
     file = folder / "work.json"
     file.write_text(json.dumps(work))

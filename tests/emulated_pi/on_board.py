@@ -4,7 +4,8 @@ python on_board.py INFER.py WORK.json
 
 A process takes seconds to start under emulation, so one does all the work that is in WORK.json:
 ``commands`` (lists of arguments for infer.py), ``model``, ``inputs`` (a .npy of what it is fed) and
-``photos`` (paths, with the shape that they are read to).
+``photos`` (paths, with the shape that they are read to).  ``staged`` names models with exits, a
+.npy of inputs, and the effort to take.
 """
 
 import contextlib
@@ -34,8 +35,19 @@ def main(script, work):
         "runtime": model.runtime,
         "raw": [model.raw(x).tolist() for x in np.load(work["inputs"])],
         "photos": [infer.read_image(path, tuple(shape)).tolist() for path, shape in work["photos"]],
+        "staged": [gone_through(infer, *each) for each in work.get("staged", ())],
         "commands": [answer(infer, arguments) for arguments in work["commands"]],
     }
+
+
+def gone_through(infer, path, inputs, effort):
+    """Return [exit, logits as they are] of each input."""
+    model = infer._beside("exits").Staged(infer.Classifier(path, threads=1), effort)
+    found = []
+    for x in np.load(inputs):
+        raw = model.raw(x).tolist()  # before the exit is known
+        found.append([model.answered, raw])
+    return found
 
 
 def answer(infer, arguments):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tfedge.boards import memory, runtimes
 from tfedge.boards.runtimes import CUSTOM, RUNTIMES, WRONG
 from tfedge.boards.targets import Target
-from tfedge.tflite import arena, names
+from tfedge.tflite import arena, names, staging
 from tfedge.tflite.facts import Facts, facts
 from tfedge.tflite.graph import Operator, Subgraph, Tensor
 from tfedge.tflite.names import Layers
@@ -277,7 +277,14 @@ def _need(known: Facts, target: Target) -> int:
 
 
 def _ends(known: Facts, target: Target) -> Iterator[Finding]:
-    if len(known.signatures) > 1:
+    if stages := staging.exits(known):
+        happens = (
+            f"has {len(stages)} exits ({_few([stage.name for stage in stages])}); infer.py leaves"
+            " at the first that is sure, other programs run the whole network, the first graph"
+        )
+        remedy = "in a program of your own: interpreter.get_signature_runner(NAME), one by one"
+        yield Finding(NOTE, (), target.runtimes, happens, remedy)
+    elif len(known.signatures) > 1:
         called = ", ".join(signature.name for signature in known.signatures)
         happens = f"has {len(known.signatures)} signatures ({called}); infer.py runs the first"
         remedy = "in a program of your own: interpreter.get_signature_runner(NAME)"

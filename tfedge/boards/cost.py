@@ -18,6 +18,7 @@ from tfedge.progress import Progress, quietly
 from tfedge.tflite.container import split
 from tfedge.tflite.facts import facts
 from tfedge.tflite.parts import part
+from tfedge.tflite.staging import stage, stages
 
 NEITHER = (
     "Neither is a Pi's clock.  The instructions come nearer: they are those of the kernels that the"
@@ -88,6 +89,34 @@ def costs(
     if not by_operator:
         return [Cost(board, whole) for board, (whole,) in counts.items()]
     return [_cost(board, of, flatbuffer, where) for board, of in counts.items()]
+
+
+def stage_costs(
+    blob: bytes, boards: Sequence[str], where: object, progress: Progress
+) -> dict[str, tuple[int, list[int]]]:
+    """Count the instructions of a file of stages on each of `boards`.
+
+    Args:
+      blob: With or without a card.
+      boards: As in `costs`.
+      where: What an error calls the file.
+
+    Returns:
+      By board: those of the whole network, and of each stage alone.
+
+    Raises:
+      UserError: As `costs` does.
+    """
+    if not boards:
+        return {}
+    count = len(stages(blob, where))
+    files = [split(blob)[0], *(stage(blob, number, where) for number in range(count))]
+    models = [Model(file, _some_input(file)) for file in files]
+    userland = emulation.userland(progress)
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda board: counting.instructions(userland, board, models), boards)
+        counts = list(found)
+    return {board: (one[0], one[1:]) for board, one in zip(boards, counts, strict=True)}
 
 
 def summary(blob: bytes, found: Sequence[Cost]) -> dict[str, Any]:

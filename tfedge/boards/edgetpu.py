@@ -14,6 +14,7 @@ from tfedge.boards import edgetpu_rules as rules
 from tfedge.boards.edgetpu_rules import LATER, MAPPED, VERSION, Step
 from tfedge.tflite import counts
 from tfedge.tflite.container import decoding, root, split
+from tfedge.tflite.facts import EXIT
 from tfedge.tflite.graph import Graph, Subgraph, read
 
 MIB = 1 << 20
@@ -140,9 +141,14 @@ def _refused(graph: Graph, steps: Sequence[Step]) -> list[str]:
     found = []
     if len(graph.subgraphs) > 1:
         names = ", ".join(signature.name for signature in graph.signatures) or "without names"
+        staged = any(signature.name.startswith(EXIT) for signature in graph.signatures)
         found.append(
             f"it holds {len(graph.subgraphs)} graphs ({names}) and the compiler takes one; "
-            "convert each to a file of its own"
+            + (
+                'a convert stage with target = "coral" writes a file a stage'
+                if staged
+                else "convert each to a file of its own"
+            )
         )
     for step in steps:
         if rules.too_new(step.operator):

@@ -7,6 +7,7 @@ import math
 from tfedge.tflite.arena import element_bytes, planned
 from tfedge.tflite.facts import Facts
 from tfedge.tflite.graph import Subgraph
+from tfedge.tflite.staging import exits
 
 MIB = 1 << 20
 
@@ -25,8 +26,10 @@ def process_bytes(of: Facts, *, xnnpack: bool) -> int:
     Args:
       xnnpack: XNNPACK runs the network, and not TFLite's own kernels.
     """
-    activations = max(planned(graph) + _scratch(graph, xnnpack=xnnpack) for graph in of.subgraphs)
-    return PROCESS_MIB * MIB + 2 * of.sizes.total + activations
+    needs = [planned(graph) + _scratch(graph, xnnpack=xnnpack) for graph in of.subgraphs]
+    if exits(of):  # the whole network and each stage are laid out, each with weights of its own
+        return PROCESS_MIB * MIB + 3 * of.sizes.total + sum(needs)
+    return PROCESS_MIB * MIB + 2 * of.sizes.total + max(needs)
 
 
 def _scratch(subgraph: Subgraph, *, xnnpack: bool) -> int:

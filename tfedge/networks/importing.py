@@ -14,11 +14,12 @@ from tfedge.data.sampling import stratified
 from tfedge.errors import UserError
 from tfedge.figures import accuracy_figures
 from tfedge.networks.backend import keras
+from tfedge.networks.exits import last_exit
 from tfedge.networks.files import Answers, looked_through, opened
 from tfedge.networks.graph import Graph
 from tfedge.networks.preparation.inputs import Sizing, takes_pixels, with_channels_reversed
 from tfedge.networks.preparation.preparing import Feed, Prepared, prepare
-from tfedge.networks.saving import is_aware, load_model
+from tfedge.networks.saving import has_exits, is_aware, load_model
 
 SCALINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "unit": ((0.0,), (255.0,)),
@@ -109,6 +110,8 @@ def fed_by(
 ) -> keras.Model:
     """Open a Keras file of a user's or of tfedge's as a network that `feed` feeds.
 
+    Of one with early exits that is the network of the last exit.
+
     Args:
       samples: Inputs as recorded [count, ...], to prove the rebuilding on.
       trust: As `files.opened` takes it.
@@ -117,10 +120,10 @@ def fed_by(
     Raises:
       UserError: The file cannot be read, or its network is fed otherwise.
     """
-    if is_aware(file):  # of tfedge's qat stage
+    if is_aware(file) or has_exits(file):  # of tfedge's own stages
         looked_through(file, trust=trust, custom=custom or {})
         layers = {name: kind for name, kind in (custom or {}).items() if isinstance(kind, type)}
-        return load_model(file, layers)
+        return last_exit(load_model(file, layers))
     graph, answers = opened(file, samples.shape[1:], trust=trust, custom=custom)
     prepared = prepare(graph, answers, samples, feed, classes=classes)
     pairs = zip((*prepared.feed.mean, *prepared.feed.std), (*feed.mean, *feed.std), strict=True)

@@ -42,8 +42,19 @@ def is_aware(file: Path) -> bool:
 
     It is looked up in what the file says of itself; nothing in it is made or run.
     """
-    if file.is_dir() or not h5py.is_hdf5(file):
-        return False
-    with h5py.File(file) as store:
-        config = str(store.attrs.get("model_config", ""))
+    config = _config(file)
     return '"QuantizeLayer"' in config and '"Lambda"' not in config
+
+
+def has_exits(file: Path) -> bool:
+    """Whether a file holds a network with tfedge's early exits, and no code; as `is_aware` does."""
+    config = _config(file)
+    return '"exit_0_' in config and '"Lambda"' not in config
+
+
+def _config(file: Path) -> str:
+    """Return what an .h5 file says of its network; nothing of any other file."""
+    if file.is_dir() or not h5py.is_hdf5(file):
+        return ""
+    with h5py.File(file) as store:
+        return str(store.attrs.get("model_config", ""))

@@ -27,6 +27,8 @@ FLOAT = "float.tflite"
 LESSONS = "lessons"
 COMPILED = "model_edgetpu.tflite"
 """Of a `convert` for a Coral; named as Google's compiler does."""
+EXAMPLES = "leaving.png"
+"""Pictures of the data that leave at each exit, a row an exit."""
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tfedge.errors import UserError
 from tfedge.plan import pipeline
 from tfedge.progress import Progress
+
+if TYPE_CHECKING:
+    from tfedge.data.dataset import Split
+    from tfedge.tflite.card import Card
 
 
 def evaluate(
@@ -33,6 +39,26 @@ def evaluate(
         feed = known.input
         sizing = (feed.resize or "", feed.fit or "")
         split, name = examples(data, known.labels, feed.shape, sizing)
-        return measure(model, split, known.labels, name, progress)
-    opened = pipeline.load(data, changes).source.open(build_dir, progress)
-    return measure(model, opened.test, opened.labels, "test", progress)
+        found = measure(model, split, known.labels, name, progress)
+    else:
+        opened = pipeline.load(data, changes).source.open(build_dir, progress)
+        split, name = opened.test, "test"
+        found = measure(model, split, opened.labels, name, progress)
+    return found | _left(model.read_bytes(), known, split, name, progress)
+
+
+def _left(
+    content: bytes, known: Card, split: Split, name: str, progress: Progress
+) -> dict[str, Any]:
+    """Measure leaving early, if the model has exits: ``leaving``."""
+    from tfedge.tflite import exits
+    from tfedge.tflite.leaving import stage_outputs
+
+    if not known.exits:
+        return {}
+    mean, std = (np.asarray(value, np.float32) for value in (known.input.mean, known.input.std))
+    with progress.bar(f"{name} split, exits", len(split.classes)) as advance:
+        inputs = ((np.asarray(x, np.float32) - mean) / std for x in split.inputs)
+        answers = stage_outputs(content, inputs, lambda done: advance(done, ""))
+    macs = known.exits["costs"]
+    return {"leaving": exits.figures(known.exits, answers, split.classes, name, macs, {})}

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from tfedge import paths
 from tfedge.boards import host, measured
 from tfedge.declarations import setting
 from tfedge.errors import UserError, did_you_mean
-from tfedge.plan import kinds, settings, sources, store
+from tfedge.plan import kinds, publishing, settings, sources, store
 from tfedge.plan.about import About
-from tfedge.plan.job import COMPILED, FLOAT, LESSONS, MODEL, TFLITE, Job, Stage
+from tfedge.plan.job import FLOAT, LESSONS, MODEL, TFLITE, Job, Stage
 from tfedge.plan.refs import Ref, blaming
 from tfedge.plan.stages import STAGES
 from tfedge.progress import Progress, quietly
@@ -246,29 +245,11 @@ def _report(
 
 
 def _publish(pipeline: Pipeline, root: Path, data: dict[str, Any], progress: Progress) -> None:
-    """Put the last .tflite and the report where a user looks for them.
-
-    What an earlier build of other settings has put there goes: it would be taken for this one's.
-    """
+    """Put the last .tflite and the report where a user looks for them."""
     steps = [step for step in plan(pipeline, root, data=data) if not step.why]
     folders = [step.folder for step in steps if getattr(step.stage, "makes", "") == "tflite"]
-    target = result(pipeline, root)
-    _put([folder / TFLITE for folder in folders], target)
-    compiled = [folder / COMPILED for folder in folders if (folder / COMPILED).is_file()]
-    _put(compiled, target.with_name(COMPILED.replace("model", pipeline.name)))
     report = _report(pipeline, root, steps, progress)
-    paths.replace(
-        target.with_name("report.json"), json.dumps(report, indent=1, ensure_ascii=False) + "\n"
-    )
-    paths.replace(target.with_name("report.md"), ladder.markdown(report))
-
-
-def _put(files: Sequence[Path], target: Path) -> None:
-    """Copy the last of `files` to `target`, and let there be none if there are none."""
-    if files:
-        paths.replace(target, files[-1].read_bytes())
-    else:
-        target.unlink(missing_ok=True)
+    publishing.publish(folders, result(pipeline, root), report)
 
 
 def _records(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tfedge.report import earned
+from tfedge.report import earned, leaving
 
 COLUMNS = {
     "name": "stage",
@@ -90,8 +90,12 @@ def table(report: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *_notes(report), "", gained(report), *own])
 
 
-def markdown(report: Mapping[str, Any]) -> str:
-    """Write the ladder as a Markdown page."""
+def markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
+    """Write the ladder as a Markdown page.
+
+    Args:
+      pictures: Names of those that lie beside it; see `leaving.markdown`.
+    """
     head, *rows = _cells(report)
     lines = [f"# {report['pipeline']}", ""]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -99,6 +103,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     lines += ["", *(f"- {note.strip()}" for note in _notes(report)), "", gained(report), ""]
     if "boards" in report:
         lines += ["## On boards", "", *(f"- {board_line(one)}" for one in report["boards"]), ""]
+    if stage := leaving.of(report):
+        lines += leaving.markdown(stage, pictures)
     if "test" in report:
         lines += _test(report["test"])
     return "\n".join(lines)
@@ -159,6 +165,8 @@ def evaluation(test: Mapping[str, Any]) -> str:
         lines.append(f"beside     {other['stage']}, {interval(other)}")
     lines.append(f"host ms    p50 {test['host_ms_p50']}, p90 {test['host_ms_p90']} an input")
     lines.append(f"runtime    {test['runtime']}")
+    if "leaving" in test:
+        lines += ["", *leaving.text(test["leaving"])]
     labels = list(test["per_class"])
     width = max(map(len, labels))
     lines += ["", "accuracy by class, and what was answered instead"]

@@ -81,6 +81,7 @@ class Card:
       probabilities: What makes probabilities of the logits: ``softmax``, or ``sigmoid`` where
         several classes can be true at once.
       flatbuffer: Filled in by `write`.
+      exits: For a file of stages, when to leave; see `promising`.  Empty for a plain classifier.
     """
 
     labels: tuple[str, ...]
@@ -91,6 +92,7 @@ class Card:
     output: str = "logits"
     probabilities: str = "softmax"
     flatbuffer: Fingerprint | None = None
+    exits: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write(flatbuffer: bytes, card: Card, files: Mapping[str, bytes] | None = None) -> bytes:
@@ -218,6 +220,7 @@ def as_dict(card: Card) -> dict[str, Any]:
         "golden": {"count": len(card.golden), "tensors": list(card.golden)},
         "made_by": asdict(card.made_by),
         "measured": {split: dict(figures) for split, figures in card.measured.items()},
+        **({"exits": dict(card.exits)} if card.exits else {}),
         "flatbuffer": asdict(card.flatbuffer) if card.flatbuffer else None,
     }
 
@@ -261,6 +264,7 @@ def _card(data: dict[str, Any]) -> Card:
         output=data["output"]["kind"],
         probabilities=data["output"].get("probabilities", "softmax"),
         flatbuffer=Fingerprint(int(model["bytes"]), str(model["sha256"])),
+        exits=data.get("exits", {}),
     )
 
 
@@ -275,8 +279,23 @@ def _check(card: Card) -> None:
         raise ValueError(f"expected softmax or sigmoid, got {card.probabilities!r}")
     if not len(fed.mean) == len(fed.std) == fed.shape[-1]:
         raise ValueError(f"expected {fed.shape[-1]} of mean and std, got {fed.mean} and {fed.std}")
+    if card.exits:
+        _check_exits(card.exits)
     if fed.kind == "image" and (len(fed.shape) != _IMAGE_AXES or fed.shape[-1] not in _CHANNELS):
         raise ValueError(f"expected height, width and 1 or 3 channels, got {fed.shape}")
+
+
+def _check_exits(exits: Mapping[str, Any]) -> None:
+    """Refuse exits that a runner could not follow."""
+    count = len(exits["signatures"])
+    for name in ("temperatures", "logits"):
+        if len(exits[name]) != count:
+            raise ValueError(f"{count} exits, but {len(exits[name])} {name}")
+    for point in exits["points"]:
+        if len(point["thresholds"]) != count - 1:
+            raise ValueError(f"{count} exits, but {len(point['thresholds'])} thresholds")
+    if not 0 <= exits["chosen"] < len(exits["points"]):
+        raise ValueError(f"point {exits['chosen']} of {len(exits['points'])} is chosen")
 
 
 def _fingerprint(flatbuffer: bytes) -> Fingerprint:

@@ -11,6 +11,9 @@ from tfedge.tflite.container import decoding, root, split
 from tfedge.tflite.counts import Weight
 from tfedge.tflite.graph import Operator, Signature, Subgraph, Tensor
 
+EXIT = "exit_"
+"""How the signatures of stages begin, see `staging`; their number follows."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -41,7 +44,8 @@ class Facts:
     Attributes:
       signatures: In the file's order; a file from the Edge TPU's compiler has none.
       subgraphs: The first is what runs when no signature is named.
-      macs: Multiply-accumulates of all subgraphs together, each once; see `counts.macs`.
+      macs: Multiply-accumulates of all subgraphs together, each once; see `counts.macs`.  Of a
+        file of stages (`staging`), those of the whole network: the stages are it once more.
       parameters: Learned numbers; see `counts.parameters`.
       weights: What the MACs multiply with; see `counts.weights`.
     """
@@ -115,15 +119,13 @@ def facts(blob: bytes, where: object) -> Facts:
     flatbuffer, archive = split(blob)
     with decoding(where):
         read = graph.read(root(flatbuffer, where))
+        stages = {of.subgraph for of in read.signatures if of.name.startswith(EXIT)} - {0}
+        own = [of for number, of in enumerate(read.subgraphs) if number not in stages]
         return Facts(
             signatures=read.signatures,
             subgraphs=read.subgraphs,
             sizes=_sizes(read, len(flatbuffer), len(archive)),
-            macs=sum(
-                counts.macs(operator, subgraph)
-                for subgraph in read.subgraphs
-                for operator in subgraph.operators
-            ),
+            macs=sum(counts.macs(operator, graph) for graph in own for operator in graph.operators),
             parameters=counts.parameters(read.subgraphs),
             weights=counts.weights(read.subgraphs),
         )

@@ -64,11 +64,28 @@ def _card(card: Card, files: dict[str, bytes]) -> list[str]:
             ("std", _numbers(fed.std)),
             *resized,
             ("output", card.output),
+            *_exits(card.exits),
             ("golden", golden),
             ("made by", f"tfedge {made.tfedge}, {made.pipeline} [{made.stage}], {made.key}"),
             *((f"on {split}", _figures(figures)) for split, figures in card.measured.items()),
         ]
     )
+
+
+def _exits(exits: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Describe when a file of stages is left, in rows of the card's table."""
+    if not exits:
+        return []
+    point, promise = exits["points"][exits["chosen"]], exits["promise"]
+    bounds = [f"{name} {promise[name]:g}" for name in ("max_drop", "mean_cost") if name in promise]
+    return [
+        ("exits", f"{len(exits['signatures'])}, left by {exits['measure']}"),
+        ("leave at", _numbers(point["thresholds"])),
+        ("then", f"shares {_numbers(point['shares'])}, mean cost {point['mean_cost']:.4g}"),
+        ("promise", f"{bounds[0]}, confidence {promise['confidence']:g}, on {promise['split']}"),
+        ("points", f"{len(exits['points'])}, of effort 0 to 1"),
+        *([("next", exits["next"] or "none: the last stage")] if "next" in exits else []),
+    ]
 
 
 def _sizes(sizes: Sizes) -> list[str]:

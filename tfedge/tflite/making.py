@@ -15,9 +15,11 @@ from tfedge.errors import CheckError, UserError
 from tfedge.networks.backend import keras
 from tfedge.tflite import comparison, conversion, gates, mixing, names, recurrent
 from tfedge.tflite.kept import compressed, kept
+from tfedge.tflite.leaving import check_stages
 from tfedge.tflite.names import Layers
 from tfedge.tflite.repair import Jury, repaired
 from tfedge.tflite.running import time_ratio
+from tfedge.tflite.staging import staged
 from tfedge.tflite.wishes import Wishes
 
 _JUDGED = 1000
@@ -45,10 +47,10 @@ Each has what is wrong, in words."""
 
 
 class Conversion:
-    """One network on its way to a .tflite.
+    """One network on its way to a .tflite; one with exits becomes a file of stages.
 
     Args:
-      model: Of an earlier stage; float or quantization-aware.
+      model: Of an earlier stage; float or quantization-aware.  One of several outputs has exits.
       data: As the model takes it.
       where: What a message calls the stage.
       unfit: Layers that become float whatever it costs; None for none.
@@ -65,6 +67,7 @@ class Conversion:
         self.model, self.data, self.where, self.wishes = model, data, where, wishes
         self.unfit = unfit
         self.layers = names.of_network(model)
+        self.exits = len(model.outputs) > 1
         self.notes: list[str] = []
         self.figures: dict[str, Any] = {}
         self.limits = data.limits()
@@ -96,6 +99,8 @@ class Conversion:
             gates.check_runs(made, self.wishes.form, self.where, self._untried())
         finer = (*self.spared, *finer)
         gates.check(made, self.wishes.form, self.limits, self.where, self.layers, finer)
+        if self.exits:
+            check_stages(made, self.samples[:_COMPARED], self.where)
         found, lines = kept(before, made, self.layers, self.figures.get("repairs", ()))
         self.figures |= found
         self.notes += lines
@@ -103,6 +108,8 @@ class Conversion:
         return Converted(made, {**self.figures, **notes}, self.repaired)
 
     def _refuse(self) -> None:
+        if self.exits:
+            self.wishes.check_exits(self.where)
         aware = self._aware()
         if aware and self.wishes.repair != "none":
             fix = "leave it out: what 8 bits cost was trained back"
@@ -130,7 +137,8 @@ class Conversion:
     def _made(self) -> bytes:
         wishes = self.wishes
         if wishes.repair == "none":
-            return conversion.convert(self.model, wishes.form, self.samples, self.limits)
+            made = conversion.convert(self.model, wishes.form, self.samples, self.limits)
+            return staged(made, self.where) if self.exits else made
         done = repaired(self.model, self.samples, self.limits, self._jury(), wishes.repair)
         self.model, self.layers = done.model, names.of_network(done.model)
         self.repaired = done.unclipped
@@ -141,6 +149,9 @@ class Conversion:
     def _with_float(self, made: bytes, unfit: Mapping[str, str]) -> bytes:
         """Return an int8 file with the layers in float that are wrong otherwise."""
         why = "; ".join(f"{names.described(one, self.layers)}: {unfit[one]}" for one in unfit)
+        if self.exits:
+            fix = "choose another target, or build the network without exits"
+            raise UserError("target", f"{why}, and stages hand on int8 alone", fix)
         if self._aware():
             fix = "convert the stage before qat, whose layers can stay float"
             raise UserError("target", why, f"choose another target, or {fix}")
@@ -160,11 +171,13 @@ class Conversion:
         tune = self.data.tune
         chosen = np.sort(stratified(tune.classes, _JUDGED))
         inputs = self.data.normalise(tune.inputs[chosen])
-        parts = [
-            np.asarray(self.model(inputs[start : start + 64], training=False))
-            for start in range(0, len(inputs), 64)
-        ]
+        parts = [self._answer(inputs[start : start + 64]) for start in range(0, len(inputs), 64)]
         return Jury(inputs, tune.classes[chosen], np.concatenate(parts))
+
+    def _answer(self, inputs: np.ndarray) -> np.ndarray:
+        """Return the network's own logits, those of its last exit, float32 [count, classes]."""
+        found = self.model(inputs, training=False)
+        return np.asarray(found[-1] if self.exits else found)
 
     def _held(self, made: bytes) -> tuple[bytes, tuple[str, ...]]:
         """Hold a file to `max_drop`, by a fallback if there is one; name the layers it took."""
@@ -175,7 +188,7 @@ class Conversion:
         self.figures["drop"] = before - after
         if after >= wanted:
             return made, ()
-        if self.wishes.form != "int8":
+        if self.wishes.form != "int8" or self.exits:
             raise self._failed(before, after, [])
         reference = conversion.to_float(self.model)
         found = comparison.compare(reference, self.int8, self.samples[:_COMPARED], self.layers)
@@ -227,7 +240,7 @@ class Conversion:
     def _untried(self) -> list[str]:
         """Return the settings that could help a network in int8 and are not written."""
         wishes = self.wishes
-        if wishes.form != "int8" or self._aware():
+        if wishes.form != "int8" or self._aware() or self.exits:
             return []
         held = "" if wishes.max_drop < 1 else "max_drop = 0.01 with "
         return [

@@ -29,6 +29,7 @@ def pack(
     *,
     golden: int,
     probabilities: str = "softmax",
+    exits: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Return the model with its card, and golden inputs with what this machine answers to them.
 
@@ -36,6 +37,7 @@ def pack(
       flatbuffer: A model without a card.
       made_by: Values for `Maker`.
       probabilities: See `Card`.
+      exits: As `probabilities`.
       golden: How many inputs to take from the tune split, of different classes first.
     """
     feed = Input(data.kind, data.shape, data.mean, data.std)
@@ -45,6 +47,7 @@ def pack(
         feed = replace(feed, resize=data.resize or "bilinear", fit=data.fit or "stretch")
     made = Maker(**made_by)
     bare = Card(labels=data.labels, input=feed, made_by=made, probabilities=probabilities)
+    bare = replace(bare, exits=exits or {})
     chosen = stratified(data.tune.classes, golden)
     if not len(chosen):
         return card.write(flatbuffer, bare)

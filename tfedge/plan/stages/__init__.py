@@ -8,6 +8,7 @@ seconds that TensorFlow takes to import.
 
 from __future__ import annotations
 
+from tfedge.plan.stages.cascading import Cascade
 from tfedge.plan.stages.clustering import Cluster
 from tfedge.plan.stages.compressing import Prune, Qat
 from tfedge.plan.stages.converting import Convert, Evaluate
@@ -17,6 +18,7 @@ from tfedge.plan.stages.narrowing import Narrow
 
 __all__ = [
     "STAGES",
+    "Cascade",
     "Cluster",
     "Convert",
     "Distill",
@@ -39,6 +41,7 @@ STAGES: dict[str, type] = {
     "exits": Exits,
     "qat": Qat,
     "convert": Convert,
+    "cascade": Cascade,
     "evaluate": Evaluate,
 }
 """What `use` may say in a pipeline file, besides a ``path.py:Class`` of the user's own."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tfedge.boards import targets
@@ -13,14 +12,17 @@ from tfedge.boards.pi import BOARDS
 from tfedge.declarations import Converted, Network, required, setting
 from tfedge.errors import CheckError, UserError, did_you_mean
 from tfedge.plan.job import TFLITE, Job, file_figures
-from tfedge.tflite.wishes import Wishes
-
-IN_LADDER = ("accuracy", "accuracy_low", "accuracy_high", "count", "split", "host_ms_p50")
+from tfedge.plan.stages import leaving
+from tfedge.plan.stages.writing import IN_LADDER, written
+from tfedge.tflite.wishes import Leaving, Wishes
 
 
 @dataclass(frozen=True)
 class Convert:
-    """Turn a network into a .tflite that carries its card, full int8 unless told otherwise."""
+    """Turn a network into a .tflite that carries its card, full int8 unless told otherwise.
+
+    A network with exits becomes one file of int8 stages, left at thresholds chosen on tune.
+    """
 
     version: ClassVar[int] = 3
     makes: ClassVar[str] = "tflite"
@@ -29,6 +31,7 @@ class Convert:
     wishes: Wishes = field(default=Wishes())
     target: str = setting("", "board or runtime that it must suit; see `tfedge check --targets`")
     golden: int = setting(2, "inputs kept in the file with their answers", low=0, high=16)
+    leaving: Leaving = field(default=Leaving())
 
     def check(self, where: str) -> None:
         """Refuse settings that contradict one another."""
@@ -41,31 +44,38 @@ class Convert:
             fix = 'write form = "int8", or leave it out'
             raise UserError(f"{where} form", f"{problem}, got {self.wishes.form}", fix)
 
+    def check_exits(self, count: int, where: str) -> None:
+        """Refuse what a network with `count` exits cannot become."""
+        if count == 1:
+            leaving.refuse_without_exits(self.leaving, repr(self.of), where)
+        else:
+            self.wishes.check_exits(where)
+
     def run(self, job: Job) -> dict[str, Any]:
-        from tfedge.tflite.evaluation import evaluate
         from tfedge.tflite.making import Conversion
-        from tfedge.tflite.packing import pack, with_measured
 
         data, about = job.data, job.about("of")
         unfit = _unfit(self.target) if self.wishes.form == "int8" else None
         conversion = Conversion(job.load("of"), data, f"[{job.name}]", self.wishes, unfit)
+        if not conversion.exits:
+            leaving.refuse_without_exits(self.leaving, repr(self.of))
         made = conversion.run()
-        checked = _checked(made.flatbuffer, conversion.layers, self.target) if self.target else {}
-        file = job.out / TFLITE
-        probabilities = about.output if about else "softmax"
-        packed = pack(
-            made.flatbuffer, data, job.made_by, golden=self.golden, probabilities=probabilities
+        checked = checked_for(made.flatbuffer, self.target, conversion.layers)
+        content, figures = written(
+            made.flatbuffer,
+            job,
+            golden=self.golden,
+            probabilities=about.output if about else "softmax",
+            exits=leaving.exits_on_tune(made.flatbuffer, self.leaving, job)
+            if conversion.exits
+            else None,
         )
-        file.write_bytes(packed)
-        measured = evaluate(file, data.tune, data.labels, "tune", job.progress)
-        content = with_measured(file.read_bytes(), measured, file)
-        file.write_bytes(content)
         job.pass_on(made.network)
-        ladder = {name: measured[name] for name in IN_LADDER}
-        notes = [*made.figures.get("notes", ()), *checked.pop("notes", ())]
-        notes += _compiled(file, self.target)
-        figures = file_figures(content, job.name) | ladder | made.figures | checked
-        return figures | {"notes": notes} if notes else figures
+        lists = (made.figures, checked, figures)
+        notes = [note for found in lists for note in found.get("notes", ())]
+        notes += compiled_for(content, self.target, job)
+        figures = figures | made.figures | checked | {"notes": notes}
+        return {name: value for name, value in figures.items() if name != "notes" or notes}
 
 
 def _unfit(name: str) -> Any:
@@ -75,27 +85,52 @@ def _unfit(name: str) -> Any:
     return partial(checking.unfit, target=targets.target(name)) if name else None
 
 
-def _compiled(file: Path, name: str) -> tuple[str, ...]:
-    """Compile a file with its card for the Edge TPU, if that is its target; return notes."""
+def compiled_for(content: bytes, name: str, job: Job) -> Sequence[str]:
+    """Compile the stage's file for the Edge TPU, if that is its target; return notes."""
     if not name or not targets.target(name).edge_tpu:
         return ()
     from tfedge.boards import compiler
+    from tfedge.tflite.card import read
 
+    file = job.out / TFLITE
+    if read(content, file)[0].exits:
+        return leaving.stage_files(content, job)
     said = compiler.compile_beside(file)
     made = compiler.beside(file)
     place = "for the Edge TPU: compiled, with its card, beside the .tflite (…_edgetpu.tflite)"
     return (*said, place) if made.is_file() else said
 
 
-def _checked(flatbuffer: bytes, layers: Any, name: str) -> dict[str, Any]:
-    """Hold a file to its target; return figures for the report.
+def checked_for(flatbuffer: bytes, name: str, layers: Any = ()) -> dict[str, Any]:
+    """Hold a file to its target, if there is one; return figures for the report.
+
+    Of a file of stages an Edge TPU gets one file a stage: each of them is held to it.
 
     Raises:
       CheckError: It would not load there or answer nonsense.
     """
-    from tfedge.boards import checking
+    if not name:
+        return {}
+    from tfedge.tflite.facts import facts
+    from tfedge.tflite.staging import exits, stage
 
     target = targets.target(name)
+    count = len(exits(facts(flatbuffer, "target"))) if target.edge_tpu else 0
+    if not count:
+        return _held_to(target, flatbuffer, layers, "check")
+    found: dict[str, Any] = {}
+    for number in range(count):
+        part = stage(flatbuffer, number, "target")
+        one = _held_to(target, part, layers, f"check_exit_{number}")
+        notes = [*found.get("notes", ()), *(f"exit_{number}: {note}" for note in one["notes"])]
+        found |= one | {"notes": notes}
+    return found
+
+
+def _held_to(target: Any, flatbuffer: bytes, layers: Any, label: str) -> dict[str, Any]:
+    """Check one file; return the target and, under `label`, what was found, and notes."""
+    from tfedge.boards import checking
+
     found = checking.check(flatbuffer, "target", target, layers)
     if not found.ok:
         problem = "; ".join(checking.sentence(one) for one in found.serious)
@@ -104,7 +139,7 @@ def _checked(flatbuffer: bytes, layers: Any, name: str) -> dict[str, Any]:
     slow = [one for one in found.findings if one.severity == checking.SLOW]
     return {
         "target": target.name,
-        "check": checking.as_json(found),
+        label: checking.as_json(found),
         "notes": [f"{target.name}: {checking.sentence(one)}" for one in slow],
     }
 
@@ -158,7 +193,22 @@ class Evaluate:
         job.pass_on()
         own = {name: test[name] for name in (*IN_LADDER, "agreement")}
         counted = _counted(content, self.cost, job)
-        return file_figures(content, job.name) | own | counted | {"test": test}
+        boards = [name for name in BOARDS if f"arm_{name}" in counted]
+        left = _left(content, boards, job)
+        notes = [note for found in (counted, left) for note in found.pop("notes", ())]
+        figures = file_figures(content, job.name) | own | counted | left | {"test": test | left}
+        return figures | {"notes": notes} if notes else figures
+
+
+def _left(content: bytes, boards: Sequence[str], job: Job) -> dict[str, Any]:
+    """Measure leaving early on the test split, if the file has exits, and its cost by board."""
+    from tfedge.tflite.card import read
+
+    if not read(content, f"[{job.name}]")[0].exits:
+        return {}
+    arm = leaving.arm_of_stages(content, boards, job) if boards else {}
+    found = leaving.figures_of_leaving(content, "test", arm, job)
+    return found | {"notes": [leaving.note(found["leaving"])]}
 
 
 def _counted(content: bytes, boards: Sequence[str] | None, job: Job) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""What a build puts beside its folders, where a user looks for it.
+
+What an earlier build of other settings has put there goes: it would be taken for this one's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfedge import paths
+from tfedge.plan.job import COMPILED, EXAMPLES, TFLITE
+from tfedge.report import ladder, leaving
+
+
+def publish(folders: Sequence[Path], target: Path, report: Mapping[str, Any]) -> None:
+    """Copy the last .tflite, what was made for an Edge TPU, and the report with its pictures.
+
+    Args:
+      folders: Of the stages that make a .tflite, in their order.
+      target: Where the .tflite goes; the others go beside it.
+    """
+    place = target.parent
+    _put(_those(folders, TFLITE), target)
+    _put(_those(folders, COMPILED), target.with_name(COMPILED.replace("model", target.stem)))
+    _put(_those(folders, EXAMPLES), place / EXAMPLES)
+    _put_stages(folders, target)
+    if leaving.of(report) and leaving.can_plot():
+        paths.replace(place / leaving.CURVE, leaving.plot(report))
+    else:
+        (place / leaving.CURVE).unlink(missing_ok=True)
+    pictures = [name for name in (leaving.CURVE, EXAMPLES) if (place / name).is_file()]
+    told = json.dumps(report, indent=1, ensure_ascii=False)
+    paths.replace(place / "report.json", told + "\n")
+    paths.replace(place / "report.md", ladder.markdown(report, pictures))
+
+
+def _those(folders: Sequence[Path], name: str) -> list[Path]:
+    return [folder / name for folder in folders if (folder / name).is_file()]
+
+
+def _put(files: Sequence[Path], target: Path) -> None:
+    """Copy the last of `files` to `target`, and let there be none if there are none."""
+    if files:
+        paths.replace(target, files[-1].read_bytes())
+    else:
+        target.unlink(missing_ok=True)
+
+
+def _put_stages(folders: Sequence[Path], target: Path) -> None:
+    """Copy the files of stages that the last of `folders` with any has."""
+    pattern = f"{target.stem}_exit_*.tflite"
+    for file in target.parent.glob(pattern):
+        file.unlink()
+    found = [files for folder in folders if (files := sorted(folder.glob(pattern)))]
+    for file in found[-1] if found else ():
+        paths.replace(target.with_name(file.name), file.read_bytes())
