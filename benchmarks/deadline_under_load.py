@@ -5,11 +5,12 @@
 The deadline is 1.5 times what the whole way through all stages takes on the idle machine (median).
 Then the inputs are answered with `--deadline-ms` and `--adaptive`: on the idle machine, with a
 process that only counts on every core, and idle again.  Without a MODEL it is made-up convolutions
-over noise.  An answer is full unless the deadline cut it short or it was late.  Prints a line for
+over noise.  An answer is full unless the deadline cut it short, it was late, or the effort was
+lower than asked for.  Prints a line for
 each part and a JSON object: share of answers that are late, and how long after the end of the load
 half a second has as many full answers as before it.  What is late on the idle machine, too, and
-late_by_cpu, where the time on the CPU alone was too long, are no work of the load: a virtual machine
-may be stopped by its host, which counts as its own time.
+late_by_cpu, where the time on the CPU alone was too long, are not the load's work: a virtual
+machine may be stopped by its host, which counts as its own time.
 """
 
 import argparse
@@ -67,7 +68,7 @@ def full_ms(file, inputs):
 
 
 def answered(model, inputs, seconds, period_s):
-    """Return (when, seconds taken, exit, why, seconds of the CPU) of each answer over some time."""
+    """Return (when, seconds taken, exit, whether full, seconds of the CPU) of each answer over some time."""
     found, start, number = [], time.perf_counter(), 0
     while time.perf_counter() < start + seconds:
         if period_s:
@@ -76,7 +77,8 @@ def answered(model, inputs, seconds, period_s):
         began, cpu = time.perf_counter(), time.thread_time()
         model.classify(inputs[number % len(inputs)])
         took, cpu = time.perf_counter() - began, time.thread_time() - cpu
-        found.append((began, took, model.answered, model.because, cpu))
+        full = model.because in ("sure", "last") and model.used == model.point
+        found.append((began, took, model.answered, full, cpu))
         number += 1
     return found
 
@@ -90,7 +92,7 @@ def figures(answers, deadline_ms, exits):
         "late": round(float((took > deadline_ms).mean()), 5),
         "late_at_first": round(float(((took > deadline_ms) & (taken == 0)).mean()), 5),
         "late_by_cpu": round(float((cpu > deadline_ms).mean()), 5),
-        "full": round(float(np.mean([each[3] in ("sure", "last") for each in answers])), 4),
+        "full": round(float(np.mean([each[3] for each in answers])), 4),
         "shares": [round(float((taken == exit).mean()), 4) for exit in range(exits)],
         "p50_ms": round(float(np.median(took)), 3),
         "p99_ms": round(float(np.percentile(took, 99)), 3),
@@ -100,7 +102,7 @@ def figures(answers, deadline_ms, exits):
 def recovery_s(answers, end, usual, window_s=0.5):
     """Return when, after `end`, half a second begins with as many full answers as usual."""
     when = np.array([each[0] - end for each in answers])
-    full = np.array([each[3] in ("sure", "last") for each in answers])
+    full = np.array([each[3] for each in answers])
     for start in np.arange(0, when[-1] - window_s, 0.05):
         inside = (when >= start) & (when < start + window_s)
         if inside.any() and full[inside].mean() >= 0.95 * usual:
