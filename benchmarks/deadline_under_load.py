@@ -68,7 +68,7 @@ def full_ms(file, inputs):
 
 
 def answered(model, inputs, seconds, period_s):
-    """Return (when, seconds taken, exit, whether full, seconds of the CPU) of each answer over some time."""
+    """Return (when, seconds taken, exit, whether full, CPU seconds) of each answer for a time."""
     found, start, number = [], time.perf_counter(), 0
     while time.perf_counter() < start + seconds:
         if period_s:

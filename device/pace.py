@@ -14,7 +14,7 @@ import numpy as np
 
 WINDOW_S = 1.5  # what is older says nothing of the load now
 ENOUGH = 20  # times of a stage that speak for themselves
-_AS_USUAL, _SOME = 1.3, 10  # slower by so much is no load; runs that tell what is usual
+_AS_USUAL, _SOME = 1.3, 30  # slower by so much is no load; runs that tell what is usual
 _WARM_UP_S, _WARM_UP_RUNS = 0.3, (10, 60)  # what a stage takes by itself: at least, at most so many
 _SLICE_S = 1.4e-3  # the shortest time slice of Linux; what ends in it is not stopped
 _AWAY_S, _YIELDS = 3e-4, 4  # another process ran meanwhile; asked so often, none wants to
