@@ -110,7 +110,8 @@ class Staged(infer.Classifier):
         network without its other exits answers quicker.
 
     Attributes:
-      point: The number of the operating point in use.
+      point: The number of the operating point that was asked for.
+      used: That of the last answer, which may be a cheaper one with `pace`.
       answered: The exit that gave the last answer, from 0.
       because: Why there: "sure"; "last", as none before was; "asked", by `exit`; "deadline", as
         the next stage might have overrun it; "late", as it was overrun all the same.
@@ -123,7 +124,7 @@ class Staged(infer.Classifier):
         last = len(self.names) - 1
         if exit is not None and not 0 <= exit <= last:
             raise infer.ModelError(f"--exit must be from 0 to {last}, got {exit}")
-        self.pace = self.answered = self.because = self._began = None
+        self.pace = self.used = self.answered = self.because = self._began = None
         self._runners, self._exit = [], exit
         self._whole = not held_open and (exit == last or (exit is None and self._never()))
         if not self._whole:
@@ -203,8 +204,8 @@ class Staged(infer.Classifier):
             goal, because = self._exit, "asked"
             number = self._start_for(goal)
         else:
-            point = self.point if pace is None else pace.point(self.point)
-            thresholds = self._points[point]["thresholds"]
+            self.used = self.point if pace is None else pace.point(self.point)
+            thresholds = self._points[self.used]["thresholds"]
         while True:
             start = time.perf_counter()
             made = self._stage(number, held)

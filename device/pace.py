@@ -14,9 +14,9 @@ import numpy as np
 
 WINDOW_S = 1.5  # what is older says nothing of the load now
 ENOUGH = 20  # times of a stage that speak for themselves
-_AS_USUAL, _SOME = 1.3, 10  # slower by so much is no load; runs that tell what is usual
+_AS_USUAL, _SOME = 1.3, 30  # slower by so much is no load; runs that tell what is usual
 _WARM_UP_S, _WARM_UP_RUNS = 0.3, (10, 60)  # what a stage takes by itself: at least, at most so many
-_SLICE_S = 1e-3  # of Linux's 1.4 to 3 ms of a time slice; what begins in it is not stopped
+_SLICE_S = 1.4e-3  # the shortest time slice of Linux; what ends in it is not stopped
 _AWAY_S, _YIELDS = 3e-4, 4  # another process ran meanwhile; asked so often, none wants to
 _LATE, _P90, _P50 = 0.01, 0.9, 0.5  # answers that may be late, all stages together
 
@@ -56,7 +56,7 @@ class Pace:
         are over by then, where those that begin anywhere in one would be late.
         """
         last = time.perf_counter()
-        if last < self._slice_began + _SLICE_S:
+        if last + sum(self._usual) < self._slice_began + _SLICE_S:
             return
         for _ in range(_YIELDS):
             _give_way()

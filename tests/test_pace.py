@@ -192,13 +192,15 @@ def test_it_gives_way_until_another_process_ran_and_then_uses_its_slice(model, b
         board.now += 0.004 if len(asked) == 2 else 1e-6
 
     monkeypatch.setattr(beside("pace"), "_give_way", give_way)
+    monkeypatch.setattr(beside("pace"), "_SLICE_S", sum(USUAL_S) + 0.01)
     paced(model, board)
     model.pace.ready()
     assert len(asked) == 2
-    model.pace.ready()  # still in the same slice
+    board.now += 0.009
+    model.pace.ready()  # the slice holds another answer
     assert len(asked) == 2
-    board.now += 0.01
-    model.pace.ready()  # nobody else wants to run
+    board.now += 0.002
+    model.pace.ready()  # it does not, and nobody else wants to run
     assert len(asked) == 6
 
 
