@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 from tfedge.declarations import Single, required, setting
 from tfedge.errors import UserError
 from tfedge.plan.job import Job
-from tfedge.plan.stages.making import PRECISION
-from tfedge.training.course import Course
+from tfedge.training.course import PRECISION, Course
 from tfedge.training.teaching import Joint, Teaching
 
 _COUNT = 2
@@ -65,7 +64,7 @@ class Exits:
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.networks.exits import even_points, with_exits
         from tfedge.networks.kernels import kernels
-        from tfedge.networks.precision import in_precision
+        from tfedge.networks.precision import trained_as
         from tfedge.training.fitting import fit, tune_figures
         from tfedge.training.preserving import Preserving
         from tfedge.training.pruning import sparsity_of
@@ -75,7 +74,7 @@ class Exits:
         points = self.points or even_points(plain, self.count)
         session = job.session()
         network = with_exits(plain, points, self.head, seed=job.seed)
-        twin = in_precision(network, self.precision) if self.precision != "float32" else network
+        twin = trained_as(network, self.precision)
         taught = job.taught(twin, self.teaching, joint=self.joint, precision=self.precision)
         kept = [kernel for name, kernel in kernels(twin).items() if not name.startswith("exit_")]
         history = fit(taught, self.course, session, callbacks=[Preserving(kept)])
