@@ -141,8 +141,7 @@ class Classifier:
             tensor = self.quantise(x)
             off = np.abs(self.invoke(tensor).astype(np.float64) - output).max()
             if hashlib.sha256(tensor.tobytes()).hexdigest() != sha256:
-                problem = "preprocessing is wrong; copy infer.py again or take another numpy"
-                findings.append(f"golden vector {number}: {problem}")
+                findings.append(f"golden vector {number}: preprocessing is wrong; copy infer.py")
             elif off > limit:
                 problem = f"the runtime is wrong by {off:g}; take another than {self.runtime}"
                 findings.append(f"golden vector {number}: {problem}")
@@ -347,8 +346,7 @@ def _unzipped(blob):
     """Return {name: bytes} of the zip in, or behind, `blob`: zipfile takes 7 ms to be imported."""
     end = blob.rfind(b"PK\5\6", max(0, len(blob) - 22 - (1 << 16)))  # a comment may follow
     count, size, start = struct.unpack_from("<HII", blob, end + 10)
-    at, files, room = end - size, {}, _ZIP_LIMIT_BYTES
-    ahead = at - start  # bytes in front of the zip, which its offsets do not count
+    at, ahead, files, room = end - size, end - size - start, {}, _ZIP_LIMIT_BYTES
     for _ in range(count):
         head, method, crc, packed, full, *parts, place = struct.unpack_from(_ZIP_ENTRY, blob, at)
         name = blob[at + 46 : at + 46 + parts[0]].decode("utf-8")
