@@ -96,6 +96,8 @@ def test_what_nobody_has_measured_says_why_and_how_to():
     found = case("max_ms", 2, "pi@raspi:2222")
     assert found["why"] == "that board has not measured this file"
     assert found["how"] == "tfedge deploy -p 2222 pi@raspi:tfedge p.toml --bench 200"
+    sixth = case("max_ms", 2, "pi@[fe80::1]")
+    assert sixth["how"] == "tfedge deploy pi@[fe80::1]:tfedge p.toml --bench 200"
     hot = {**BENCH, "valid": False, "invalid_because": "throttled: too hot"}
     assert case("max_ms", 2, PI, boards=[hot])["why"].endswith("not valid: throttled: too hot")
     bare = case("max_cost", 9, "pi5", counted={"pi5": "the emulated Pi is not on this machine yet"})
@@ -182,10 +184,12 @@ def test_milliseconds_of_a_board_are_those_of_the_last_file(project):
 
 
 def test_targets_are_of_the_last_file_and_its_evaluation_unless_a_stage_is_named(project):
-    found = pipeline.load(write(project, "max_bytes = 9\nmax_ms = { host = 1, raspi = 2 }")).targets
+    found = pipeline.load(
+        write(project, 'max_bytes = 9\nmax_ms = { host = 1, "pi@[fe80::1]:22" = 2 }')
+    ).targets
     assert (found.stage, found.evaluated, found.against) == ("tested", "tested", "teacher")
     assert found.limits == (
-        Limit("max_bytes", 9), Limit("max_ms", 1.0, "host"), Limit("max_ms", 2.0, "raspi"),
+        Limit("max_bytes", 9), Limit("max_ms", 1.0, "host"), Limit("max_ms", 2.0, "pi@[fe80::1]:22"),
     )  # fmt: skip
     named = pipeline.load(project / "stripes.toml", ["targets.stage=int8"]).targets
     assert (named.stage, named.evaluated) == ("int8", "tested")
