@@ -269,6 +269,16 @@ def test_a_cascade_of_one_network_twice_cannot_be_told_from_it():
     assert np.array_equal(small, large)
 
 
+def test_a_state_that_no_runtime_could_reset_is_refused():
+    ends = ((0.5,), (0,))
+    tensors = tuple(T(name, "int8", (1, 4), None, *ends) for name in "ab")
+    memory = model_of(
+        G("main", tensors, (Op("UNIDIRECTIONAL_SEQUENCE_LSTM", (0,), (1,)),), (0,), (1,))
+    )
+    with pytest.raises(UserError, match="keeps a state from one input to the next"):
+        staging.cascade(memory, memory)
+
+
 def test_a_cascade_of_a_cascade_is_refused():
     twice = staging.cascade(conv_model(), conv_model())
     with pytest.raises(UserError, match="the small network has exits of its own"):

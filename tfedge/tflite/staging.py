@@ -25,6 +25,8 @@ from tfedge.tflite.running import packed, unpacked
 INPUTS, LOGITS, FEATURES = "inputs", "logits", "features"
 """What stages call the network's input, their answer, and what they hand on (``features_0``)."""
 
+_STATEFUL = ("LSTM", "RNN", "SVDF")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -58,8 +60,8 @@ def staged(content: bytes, where: object = "model") -> bytes:
       where: What a message calls it.
 
     Raises:
-      UserError: It has one output, more than one input, answers of unlike shape, or something that
-        a stage takes or gives is not int8.
+      UserError: It has one output, more than one input, answers of unlike shape, or a recurrent
+        layer; or something that a stage takes or gives is not int8.
     """
     _refuse_unfit(facts(content, where), where)
     model = unpacked(content)
@@ -100,7 +102,7 @@ def cascade(small: bytes, large: bytes, where: object = "cascade") -> bytes:
 
     Raises:
       UserError: They differ in the input's shape or quantisation, or in the number of classes; or
-        one has several outputs or is not int8.
+        one has several outputs or a recurrent layer, or is not int8.
     """
     first, second = facts(small, where), facts(large, where)
     for name, found in (("small", first), ("large", second)):
@@ -308,8 +310,13 @@ def _refuse_unlike(small: Tensor, large: Tensor, where: object) -> None:
 
 def _checked(content: bytes, where: object) -> bytes:
     """Return a staged file; refuse one whose stages do not fit one another."""
+    found = facts(content, where)
+    # Runtimes reset the states of all graphs at once, and refuse where one is not laid out yet.
+    if keeping := [name for name, _ in found.operators if any(s in name for s in _STATEFUL)]:
+        problem = f"keeps a state from one input to the next ({keeping[0]}), and stages cannot"
+        raise UserError(where, problem, "convert it without exits, or replace the recurrent layer")
     before: dict[str, Tensor] = {}
-    for signature in exits(facts(content, where)):
+    for signature in exits(found):
         for name, tensor in (*signature.inputs.items(), *signature.outputs.items()):
             if tensor.dtype != "int8":
                 problem = f"{signature.name} has {name} in {tensor.dtype}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tfedge.errors import UserError
-from tfedge.plan.job import EXAMPLES, Job, file_figures
+from tfedge.plan.job import EXAMPLES, Job
 from tfedge.tflite.wishes import Leaving
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ def exits_on_tune(flatbuffer: bytes, wish: Leaving, job: Job) -> dict[str, Any]:
     """Choose when to leave a file of stages; return what its card says."""
     from tfedge.tflite import exits
 
-    if wish.exit_cost == "macs" and "macs" not in file_figures(flatbuffer, job.name):
-        problem = "what its recurrent layers multiply is not counted"
-        raise UserError("exit_cost", problem, 'write exit_cost = "pi5", or "pi4"')
     answers = answers_to(flatbuffer, job.data.tune, job)
     costs = exits.relative_macs(flatbuffer)
     if wish.exit_cost != "macs":
@@ -83,8 +80,7 @@ def figures_of_leaving(
         return {}
     of: Split = getattr(job.data, split)
     answers = answers_to(content, of, job)
-    counted = "macs" in file_figures(content, job.name)
-    macs = exits.relative_macs(content) if counted else said["costs"]
+    macs = exits.relative_macs(content)
     found = exits.figures(said, answers, of.classes, split, macs, arm)
     found["examples"] = exits.examples(said, answers, _EXAMPLES)
     if job.data.kind == "image":
