@@ -7,9 +7,10 @@ import pytest
 from conftest import STRIPES
 
 from tfedge.boards import pi
-from tfedge.boards.cost import costs
+from tfedge.boards.cost import costs, counted_once
 from tfedge.cli import main
 from tfedge.progress import Silent
+from tfedge.tflite import card
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +32,17 @@ def test_the_pi_5_multiplies_int8_in_fewer_instructions(found):
         for name, cost in found.items()
     }
     assert 0 < convolutions["pi5"] < 0.8 * convolutions["pi4"]
+
+
+def test_a_file_is_counted_once_and_with_another_card_not_again(
+    found, model, tmp_path, monkeypatch
+):
+    count = counted_once(model, "pi5", Silent())
+    assert count == pytest.approx(found["pi5"].instructions, rel=0.01)
+    bare = tmp_path / "bare.tflite"
+    bare.write_bytes(card.strip(model.read_bytes()))
+    monkeypatch.setattr("tfedge.boards.cost.costs", None)
+    assert counted_once(bare, "pi5", Silent()) == count
 
 
 @pytest.mark.parametrize("board", pi.BOARDS)

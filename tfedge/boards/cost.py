@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -13,6 +16,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tfedge.boards import counting, emulation, pi
+from tfedge.boards.cache import cached
 from tfedge.boards.counting import Model
 from tfedge.progress import Progress, quietly
 from tfedge.tflite.container import split
@@ -89,6 +93,24 @@ def costs(
     if not by_operator:
         return [Cost(board, whole) for board, (whole,) in counts.items()]
     return [_cost(board, of, flatbuffer, where) for board, of in counts.items()]
+
+
+def counted_once(file: Path, board: str, progress: Progress) -> int:
+    """Return the instructions of one inference of a .tflite, kept for other calls.
+
+    Raises:
+      UserError: As `costs` does.
+    """
+    flatbuffer = split(file.read_bytes())[0]
+
+    def make(folder: Path) -> None:
+        progress.say(f"{'targets':12} counts Arm instructions for {board}")
+        (found,) = costs(flatbuffer, (board,), file, progress)
+        (folder / "instructions").write_text(str(found.instructions))
+
+    decides = {"model": hashlib.sha256(flatbuffer).hexdigest(), "board": board}
+    decides |= {"runtime": importlib.metadata.version("ai-edge-litert")}
+    return int((cached("cost", decides, make) / "instructions").read_text())
 
 
 def stage_costs(

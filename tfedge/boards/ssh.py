@@ -23,7 +23,8 @@ MARK = "tfedge:"
 _IDLE_S = 60
 """After so long a shared connection that nobody has ended, as of a killed tfedge, ends."""
 
-_TARGET = re.compile(r"((?:[\w.-]+@)?(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)):(.+)")
+_AT = r"(?:[\w.-]+@)?(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)"
+_TARGET = re.compile(rf"({_AT}):(.+)")
 _FOLDER = re.compile(r"(?:~/)?[\w./+-]+")
 _OPTIONS = (
     *("-o", "BatchMode=yes"),  # asks nothing: a question would never be answered
@@ -196,6 +197,11 @@ class Board:
         lines = [line for line in said.strip().splitlines() if "Warning: Permanently" not in line]
         told = f" ({lines[-1].strip()})" if lines else ""
         return UserError(self.at, f"the connection broke{told}", "run the same command again")
+
+
+def is_name(word: str) -> bool:
+    """Whether a board could have this `Board.name`."""
+    return not word.startswith("-") and bool(re.fullmatch(rf"{_AT}(?::\d+)?", word))
 
 
 def board(

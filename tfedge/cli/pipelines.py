@@ -9,7 +9,7 @@ import click
 
 from tfedge import progress
 from tfedge.cli.options import BUILD_DIR, JSON, PATH, SET
-from tfedge.errors import UserError
+from tfedge.errors import CheckError, UserError
 
 
 @click.command()
@@ -31,10 +31,11 @@ def build(
     """Run the stages of a pipeline FILE that are not built yet or have changed.
 
     A stopped build goes on where it was: finished stages are kept, and a training goes on after
-    its last epoch.
+    its last epoch.  It ends with a verdict on each target of FILE; one that is missed makes it exit
+    with 1.
     """
     from tfedge.plan import pipeline
-    from tfedge.report import ladder
+    from tfedge.report import ladder, targets
 
     loaded = pipeline.load(file, changes)
     pipeline.build(loaded, build_dir, progress.terminal(), until=until, fresh=fresh)
@@ -43,6 +44,9 @@ def build(
     click.echo(json.dumps(report, indent=1) if as_json else ladder.table(report))
     if result.is_file() and not as_json:
         click.echo(f"\n{result}")
+    if missed := targets.missed(report):
+        of = f"{len(missed)} of {len(report['targets'])} missed"
+        raise CheckError(f"{file.name} [targets]", f"{of}: {', '.join(missed)}")
 
 
 @click.command()
@@ -51,10 +55,13 @@ def build(
 @BUILD_DIR
 @JSON
 def plan(file: Path, changes: tuple[str, ...], build_dir: Path, *, as_json: bool) -> None:
-    """Say what a build of FILE would run, and why."""
+    """Say what a build of FILE would run, and why, and what it is to keep to."""
     from tfedge.plan import pipeline
+    from tfedge.plan.targets import foreseen
+    from tfedge.report import targets
 
-    for step in pipeline.plan(pipeline.load(file, changes), build_dir):
+    loaded = pipeline.load(file, changes)
+    for step in pipeline.plan(loaded, build_dir):
         if as_json:
             row = {"stage": step.name, "run": bool(step.why), "why": step.why, "key": step.key}
             click.echo(json.dumps(row | {"folder": str(step.folder)}))
@@ -62,6 +69,8 @@ def plan(file: Path, changes: tuple[str, ...], build_dir: Path, *, as_json: bool
             click.echo(
                 f"{step.name:12} {'run ' if step.why else 'keep'}  {step.why or step.folder}"
             )
+    for one in foreseen(loaded.targets) if loaded.targets else ():
+        click.echo(json.dumps(one) if as_json else targets.wish(one))
 
 
 @click.command()
@@ -100,7 +109,8 @@ def new(folder: Path, photos: str) -> None:
 def report(file: Path, changes: tuple[str, ...], build_dir: Path, *, as_json: bool) -> None:
     """Print the ladder of FILE's finished stages: accuracy, bytes, MACs, milliseconds, memory.
 
-    Milliseconds and memory are this machine's, of all files in turn; they are measured once.
+    Milliseconds and memory are this machine's, of all files in turn; they are measured once.  Where
+    FILE has targets, a verdict on each stands below.
     """
     from tfedge.plan import pipeline
     from tfedge.report import ladder

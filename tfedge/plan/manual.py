@@ -6,9 +6,11 @@ from tfedge.plan.pipeline import General
 from tfedge.plan.settings import Field, fields_of
 from tfedge.plan.sources import SOURCES, Function
 from tfedge.plan.stages import STAGES
+from tfedge.plan.targets import Table
 
 
 def entries() -> dict[str, tuple[str, list[Field]]]:
     """Map each `use` to its docstring and its settings."""
     kinds = {"[settings]": General, **SOURCES, "path.py:function": Function, **STAGES}
+    kinds["[targets]"] = Table
     return {use: (kind.__doc__ or "", list(fields_of(kind))) for use, kind in kinds.items()}

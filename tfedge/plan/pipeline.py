@@ -18,16 +18,17 @@ from typing import Any, cast
 from tfedge.boards import host, measured
 from tfedge.declarations import setting
 from tfedge.errors import UserError, did_you_mean
-from tfedge.plan import kinds, publishing, settings, sources, store
+from tfedge.plan import kinds, publishing, settings, sources, store, targets
 from tfedge.plan.about import About
 from tfedge.plan.job import FLOAT, LESSONS, MODEL, TFLITE, Job, Stage
 from tfedge.plan.refs import Ref, blaming
 from tfedge.plan.stages import STAGES
 from tfedge.progress import Progress, quietly
 from tfedge.report import ladder
+from tfedge.report.targets import Targets
 
 FRESH = "--fresh"
-RESERVED = ("data", "settings")
+RESERVED = ("data", "settings", "targets")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Pipeline:
     source: sources.Source
     seed: int
     stages: dict[str, Stage]
+    targets: Targets | None = None
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,15 @@ def load(file: Path, changes: Sequence[str] = ()) -> Pipeline:
     if "data" not in tables:
         raise UserError(file, "has no [data] table", 'write [data] with use = "folder"')
     source = sources.read(tables.pop("data"), f"{file.name} [data]", file.parent)
+    wanted = tables.pop("targets", None)
     stages: dict[str, Stage] = {}
     for name, table in tables.items():
         _check_name(name, f"{file.name} [{name}]")
         stages[name] = _stage(table, f"{file.name} [{name}]", file.parent, above=stages)
     if not stages:
         raise UserError(file, "has no stages", f"add a table with use = one of {', '.join(STAGES)}")
-    return Pipeline(general.name or file.stem, file, source, general.seed, stages)
+    kept_to = None if wanted is None else targets.read(wanted, f"{file.name} [targets]", stages)
+    return Pipeline(general.name or file.stem, file, source, general.seed, stages, kept_to)
 
 
 def plan(
@@ -241,7 +245,13 @@ def _report(
         if not step.why and file.is_file()
     }
     here = host.figures(folder, files, progress) if files else {}
-    return ladder.report_of(pipeline.name, _records(steps), measured.figures(folder), here)
+    told = ladder.report_of(pipeline.name, _records(steps), measured.figures(folder), here)
+    if pipeline.targets:
+        folders = {step.name: step.folder for step in steps if not step.why}
+        place = "" if root == Path("build") else f" --build-dir {root}"
+        command = f"{pipeline.file}{place}"
+        told["targets"] = targets.judge(pipeline.targets, told, folders, command, progress)
+    return told
 
 
 def _publish(pipeline: Pipeline, root: Path, data: dict[str, Any], progress: Progress) -> None:
@@ -291,7 +301,7 @@ def _tables(file: Path) -> dict[str, Any]:
         raise UserError(file, getattr(error, "strerror", None) or str(error)) from None
     for name, table in tables.items():
         if not isinstance(table, dict):
-            fix = "every setting stands in a table: [data], [settings] or a stage's"
+            fix = "every setting stands in a table: [data], [settings], [targets] or a stage's"
             raise UserError(file, f"unknown setting {name!r}", fix)
     return tables
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tfedge.report import earned, leaving
+from tfedge.report import earned, leaving, targets
 
 COLUMNS = {
     "name": "stage",
@@ -58,6 +58,8 @@ def report_of(
     for record in records:
         own = {name: record[name] for name in ("name", "use", "of", "key", "seconds")}
         figures = {k: v for k, v in record["figures"].items() if k not in ELSEWHERE}
+        if "against" in record["figures"].get("test", {}):
+            figures["against"] = record["figures"]["test"]["against"]
         timed = dict((here or {}).get(record["name"], {}))
         if "failed" in timed:
             why = f"not measured on this machine: {timed.pop('failed')}"
@@ -87,7 +89,9 @@ def table(report: Mapping[str, Any]) -> str:
         for row in (head, *rows)
     ]
     own = [board_line(figures) for figures in report.get("boards", ())]
-    return "\n".join([*lines, *_notes(report), "", gained(report), *own])
+    verdicts = targets.lines(report)
+    held = ["", *verdicts] if verdicts else []
+    return "\n".join([*lines, *_notes(report), "", gained(report), *own, *held])
 
 
 def markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
@@ -101,6 +105,7 @@ def markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     lines += ["", *(f"- {note.strip()}" for note in _notes(report)), "", gained(report), ""]
+    lines += targets.markdown(report)
     if "boards" in report:
         lines += ["## On boards", "", *(f"- {board_line(one)}" for one in report["boards"]), ""]
     if stage := leaving.of(report):
