@@ -1,5 +1,7 @@
 """A network with exits through the command line, trained in 8 bits, to a file of stages."""
 
+import io
+
 import numpy as np
 import pytest
 from faint import build, opened, stages, write
@@ -89,6 +91,17 @@ def test_each_exit_of_the_file_answers_as_the_networks_own(made, file, data):
     assert len(found.logits) == len(expected) == 2
     for ours, theirs in zip(found.logits, expected, strict=True):
         assert np.mean(ours.argmax(axis=-1) == theirs.argmax(axis=-1)) > 0.96
+
+
+@pytest.mark.slow
+def test_what_each_exit_answers_is_recorded_for_the_selftest(file, data):
+    _, files = card.read(file.read_bytes(), file)
+    with np.load(io.BytesIO(files[card.GOLDEN])) as golden:
+        inputs, outputs, each = (golden[name] for name in ("inputs", "outputs", "exits"))
+    assert each.shape == (2, len(inputs), len(data.labels))
+    assert np.array_equal(each[-1], outputs)
+    found = leaving.stage_outputs(file.read_bytes(), map(data.normalise, inputs))
+    assert np.array_equal(each, found.logits)
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Where exits may be in a network, and the network with them."""
 
+import itertools
+
 import numpy as np
 import pytest
 from narrowed import apart, from_models, inputs_for
@@ -153,6 +155,34 @@ def test_even_points_are_those_nearest_to_equal_shares(e, keras):
     assert e.even_points(model, 5) == ("c0", "c1", "c2", "c3", "c4")
     with pytest.raises(UserError, match=r"has 5 places for early exits \(c0, .*, not 6"):
         e.even_points(model, 6)
+
+
+def test_no_exit_is_put_where_only_the_answer_is_left_to_be_worked_out(e, keras):
+    keras.backend.clear_session()
+    layers = keras.layers
+    # 9 places each: 1 * 4, 4 * 10 and 10 * 10 channels, then 10 * 2 for the answer alone.
+    widths = [4, 10, 10]
+    convolutions = [layers.Conv2D(width, 1, name=f"c{n}") for n, width in enumerate(widths)]
+    pooled = [layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    model = chain(keras, *convolutions, *pooled, shape=(3, 3, 1))
+    # In multiply-accumulates 36, 396 and 1296 of 1316: c2 is behind 98.5 % of them.
+    assert e.even_points(model, 1) == ("c1",)
+    assert e.even_points(model, 2) == ("c0", "c1")
+    assert e.even_points(model, 3) == ("c0", "c1", "c2")  # there is no other
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_the_points_chosen_are_the_nearest_of_all_choices(e, count):
+    random = np.random.default_rng(count)
+    for _ in range(20):
+        shares = np.sort(random.random(7))
+        seams = [e.Seam(str(number), share, 1) for number, share in enumerate(shares)]
+        wanted = np.arange(1, count + 1) / (count + 1)
+        best = min(
+            itertools.combinations(range(7), count),
+            key=lambda chosen: ((shares[list(chosen)] - wanted) ** 2).sum(),
+        )
+        assert [seam.layer for seam in e._nearest(seams, count)] == [str(n) for n in best]
 
 
 def test_of_places_at_equal_cost_the_smallest_tensor_is_taken(e, keras):

@@ -14,7 +14,7 @@ from PIL import Image
 from real_runtimes import RUNTIMES, run_all
 from tiny_board import DEVICE, pixels, write
 from tiny_exits import SCALES, SHAPE, exits_model, write_exits
-from tiny_model import with_card
+from tiny_model import golden_file, with_card
 
 from tfedge import paths
 from tfedge.tflite.leaving import stage_outputs
@@ -147,6 +147,29 @@ def test_the_selftest_goes_through_the_stages_as_well(infer, answer, file):
     assert np.array_equal([model.raw(pixels(seed, SHAPE)) for seed in range(20)], first)
 
 
+def never(card):
+    """Have the build promise a point where no input leaves early, as where tune is small."""
+    card["exits"]["chosen"] = 3
+
+
+def test_a_model_that_promises_the_whole_network_is_tested_and_timed_stage_by_stage(
+    infer, answer, tmp_path, expected
+):
+    file = write_exits(tmp_path, change=never)
+    Image.fromarray(pixels(0, SHAPE)).save(tmp_path / "0.png")
+    assert answer(file, "--selftest")[0] == 0
+    assert answer(file, "--selftest", "--effort", "0.5")[0] == 0
+    status, out, _ = answer(file, tmp_path / "0.png", "--bench", "5", "--json")
+    assert (status, json.loads(out)["exits"]["exit_2"]["share"]) == (0, 1)
+    model = staged(infer, file)
+    whole = model.logits(pixels(0, SHAPE))
+    with model.only(0):
+        scale, zero = np.float32(SCALES[0])
+        early = model.logits(pixels(0, SHAPE))
+        assert np.array_equal(early, (expected[0, 0] - zero) * scale)
+    assert np.array_equal(model.logits(pixels(0, SHAPE)), whole)
+
+
 @pytest.mark.parametrize("graph", [0, 1, 2, 3])
 def test_the_selftest_finds_a_wrong_stage_and_a_wrong_whole(infer, answer, tmp_path, graph):
     def changed(content):
@@ -169,6 +192,44 @@ def test_the_selftest_finds_a_wrong_stage_and_a_wrong_whole(infer, answer, tmp_p
     assert status == 1
     by_stages = [line.startswith("stage by stage, golden vector") for line in out.splitlines()]
     assert all(by_stages) if graph else not any(by_stages)
+
+
+@pytest.fixture
+def recorded(file, expected, tmp_path):
+    """Write the model with golden vectors of all exits, of which `change` may alter some."""
+
+    def write(change=lambda exits: None, shape=slice(None)):
+        flatbuffer, files = paths.runner().split_model(file.read_bytes())
+        inputs = np.stack([pixels(seed, SHAPE) for seed in range(4)])
+        exits = expected[:, :4].copy()
+        change(exits)
+        golden = golden_file(inputs, expected[2, :4], exits=exits[shape])
+        made = tmp_path / "recorded.tflite"
+        made.write_bytes(
+            with_card(flatbuffer, json.loads(files["card.json"]), {"golden.npz": golden})
+        )
+        return made
+
+    return write
+
+
+@pytest.mark.parametrize("exit", [0, 1, 2])
+def test_the_selftest_holds_each_exit_to_what_was_recorded(answer, recorded, exit):
+    assert answer(recorded(), "--selftest")[0] == 0
+
+    def change(exits):
+        exits[exit, 3, 1] ^= 7
+
+    status, out, _ = answer(recorded(change), "--selftest")
+    assert status == 1
+    assert out.startswith(f"stage by stage, golden vector 3: exit_{exit} is wrong by ")
+    assert out.count("\n") == 1
+
+
+def test_golden_vectors_of_other_exits_are_refused(answer, recorded):
+    status, out, err = answer(recorded(shape=slice(2)), "--selftest")
+    assert (status, out) == (2, "")
+    assert err == "infer.py: the golden vectors are of other exits; build the model again"
 
 
 # --- service
@@ -315,6 +376,7 @@ def test_a_runtime_without_signatures_says_so_and_can_still_do_the_whole(infer, 
     whole = beside("exits").Staged(model, effort=1)
     whole.classify(pixels(0, SHAPE))
     assert (whole.answered, whole.because) == (2, "last")
+    assert whole.selftest() == []
 
 
 # --- bench

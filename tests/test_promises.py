@@ -104,3 +104,15 @@ def test_what_comes_after_the_first_doubt_is_not_looked_at():
         raise AssertionError("read on")
 
     assert promises.proven(ordered()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("most", [0.005, 0.02])
+def test_the_fewest_inputs_are_those_with_which_nothing_lost_is_a_proof(most):
+    # Without answers that differ it is (1 - most) ** count, but for the few that may be missed.
+    found = promises.fewest(most)
+    assert (1 - most) ** found + 0.003 <= 0.05
+    assert promises.drop(0, 0, found, most) <= 0.05 < promises.drop(0, 0, found - 1, most)
+
+
+def test_no_number_of_inputs_proves_that_nothing_is_lost_ever():
+    assert promises.fewest(0) is None

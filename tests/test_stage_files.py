@@ -8,7 +8,7 @@ from stand_in_compiler import install, success, table
 from tiny_conv import G, Op, T, conv_model, model_of
 
 from tfedge.boards.edgetpu_rules import MAPPED
-from tfedge.plan.stages.leaving import stage_files
+from tfedge.plan.stages.leaving import stage_files, unproven
 from tfedge.tflite import card, staging
 from tfedge.tflite.facts import facts
 
@@ -87,3 +87,28 @@ def test_a_card_whose_exits_contradict_one_another_is_not_written(change, proble
     bare = staging.cascade(conv_model(), conv_model())
     with pytest.raises(ValueError, match=problem):
         card.write(bare, said(EXITS | change))
+
+
+@pytest.mark.parametrize(
+    ("promise", "at", "said"),
+    [
+        ({"max_drop": 0.01}, [0.9], []),
+        (
+            {"max_drop": 0.02},
+            [2.0],
+            ["cannot be proven with 140 of the 210 inputs of tune", "that takes 317 or so"],
+        ),
+        ({"max_drop": 0.0}, [2.0], ["none can; take a larger exit_max_drop;"]),
+        ({"max_drop": 0.1}, [2.0], ["nothing that saves work was proven to keep", "0.1"]),
+        ({"max_drop": 1.0}, [-1000.0], []),
+        ({"mean_cost": 0.5}, [-1000.0], ["every input leaves at exit_0", "exit_mean_cost = 0.5"]),
+        ({"mean_cost": 1.0}, [2.0], []),
+    ],
+)
+def test_a_note_says_why_nothing_was_proven(promise, at, said):
+    points = [{"effort": 1, "thresholds": at}]
+    of = EXITS | {"points": points, "promise": promise | {"inputs": 140}}
+    notes = unproven(of, 210)
+    assert len(notes) == bool(said)
+    for words in said:
+        assert words in notes[0]

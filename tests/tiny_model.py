@@ -104,10 +104,13 @@ def with_card(flatbuffer: bytes, card: dict, files: dict[str, bytes] | None = No
     return out.getvalue()
 
 
-def golden_file(inputs: np.ndarray, outputs: np.ndarray) -> bytes:
-    """Return golden.npz: `inputs` uint8 or float32 [n, *shape], `outputs` int8 [n, classes]."""
+def golden_file(inputs: np.ndarray, outputs: np.ndarray, **more: np.ndarray) -> bytes:
+    """Return golden.npz: `inputs` uint8 or float32 [n, *shape], `outputs` int8 [n, classes].
+
+    `more` is ``exits``, int8 [exits, n, classes], if anything.
+    """
     out = io.BytesIO()
-    np.savez(out, inputs=inputs, outputs=outputs)
+    np.savez(out, inputs=inputs, outputs=outputs, **more)
     return out.getvalue()
 
 

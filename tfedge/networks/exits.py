@@ -38,6 +38,8 @@ _BLOCKS = {
     _SERIES: (_K.AveragePooling1D, _K.DepthwiseConv1D, _K.Conv1D),
     _PICTURES: (_K.AveragePooling2D, _K.DepthwiseConv2D, _K.Conv2D),
 }
+_LATEST = 0.95
+"""Of the multiply-accumulates, the share behind which an exit saves less than its head costs."""
 _LARGEST = 16
 """Rows and columns that a separable head looks at, at most; larger maps are averaged first."""
 _WIDER = 4
@@ -96,6 +98,8 @@ def with_exits(
 def even_points(network: keras.Model, count: int) -> tuple[str, ...]:
     """Choose layers to put `count` exits behind, evenly spaced by multiply-accumulates.
 
+    None is behind all but 5 % of them, if there are enough others.
+
     Raises:
       UserError: There are not so many seams, or not all that the network multiplies is counted.
     """
@@ -110,12 +114,21 @@ def even_points(network: keras.Model, count: int) -> tuple[str, ...]:
         names = ", ".join(seam.layer for seam in found) or "none"
         problem = f"has {len(found)} places for early exits ({names}), not {count}"
         raise UserError(where, problem, "ask for fewer, with count")
-    chosen: list[Seam] = []
+    early = [seam for seam in found if seam.share <= _LATEST]
+    return tuple(seam.layer for seam in _nearest(early if len(early) >= count else found, count))
+
+
+def _nearest(found: Sequence[Seam], count: int) -> Sequence[Seam]:
+    """Choose the seams that are in all nearest to equal shares, by the squares of what is off."""
+    best: list[tuple[float, list[Seam]]] = [(0.0, [])] * (len(found) + 1)
     for number in range(1, count + 1):
-        first = found.index(chosen[-1]) + 1 if chosen else 0
-        free = found[first : len(found) - (count - number)]
-        chosen.append(min(free, key=lambda seam: abs(seam.share - number / (count + 1))))
-    return tuple(seam.layer for seam in chosen)
+        # best[k]: the first `number` of the exits among the first k seams
+        before, best = best, [(float("inf"), [])]
+        for place, seam in enumerate(found):
+            off, chosen = before[place]
+            off += (seam.share - number / (count + 1)) ** 2
+            best.append(min(best[-1], (off, [*chosen, seam]), key=lambda each: each[0]))
+    return best[-1][1]
 
 
 def last_exit(network: keras.Model) -> keras.Model:

@@ -186,15 +186,17 @@ def transplant(model: bytes, original: bytes, where: object, original_where: obj
     return write(strip(model), card, files)
 
 
-def golden_npz(inputs: np.ndarray, outputs: np.ndarray) -> bytes:
+def golden_npz(inputs: np.ndarray, outputs: np.ndarray, exits: np.ndarray | None = None) -> bytes:
     """Return golden vectors as `numpy.load` reads them; the same arrays make the same bytes.
 
     Args:
       inputs: What a user would hand in, before normalising: uint8 or float32 [count, *shape].
       outputs: The raw tensors that the reference runtime answered, int8 [count, classes].
+      exits: Those of each exit, int8 [exits, count, classes], of a network that has some.
     """
     files = {}
-    for name, array in (("inputs", inputs), ("outputs", outputs)):
+    arrays = {"inputs": inputs, "outputs": outputs, **({} if exits is None else {"exits": exits})}
+    for name, array in arrays.items():
         out = io.BytesIO()
         np.lib.format.write_array(out, np.ascontiguousarray(array), allow_pickle=False)
         files[f"{name}.npy"] = out.getvalue()

@@ -200,6 +200,14 @@ class _Bill:
         }
 
 
+def always_one(exits: Mapping[str, Any]) -> int | None:
+    """Return the exit that a card has all inputs leave at; None where that depends on them."""
+    at = exits["points"][exits["chosen"]]["thresholds"]
+    if at[0] <= _device().ALWAYS:
+        return 0
+    return len(at) if _is_never(at) else None
+
+
 def _is_never(thresholds: Sequence[float]) -> bool:
     return all(threshold >= _device().NEVER for threshold in thresholds)
 

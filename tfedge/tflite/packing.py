@@ -17,6 +17,7 @@ from tfedge.data.sampling import stratified
 from tfedge.progress import quietly
 from tfedge.tflite import card
 from tfedge.tflite.card import Card, Input, Maker
+from tfedge.tflite.leaving import stage_outputs
 
 IN_CARD = ("accuracy", "accuracy_low", "accuracy_high", "count", "agreement")
 """What a card says of a measurement: nothing that a clock made, so that builds repeat."""
@@ -60,7 +61,10 @@ def pack(
         outputs = np.stack([model.raw(item) for item in inputs])
         tensors = [model.quantise(item).tobytes() for item in inputs]
     digests = tuple(hashlib.sha256(tensor).hexdigest() for tensor in tensors)
-    files = {card.GOLDEN: card.golden_npz(inputs, outputs)}
+    each = None
+    if exits:
+        each = np.stack(stage_outputs(flatbuffer, map(data.normalise, inputs)).logits)
+    files = {card.GOLDEN: card.golden_npz(inputs, outputs, each)}
     return card.write(flatbuffer, replace(bare, golden=digests), files)
 
 

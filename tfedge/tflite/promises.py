@@ -17,6 +17,7 @@ CONFIDENCE = 0.95
 
 _OUTSIDE = 3e-3  # how often the share of answers that differ is above its bound
 _GRID = 17  # values of that share at which the p-value is worked out; it is smooth between
+_MANY = 10**6  # inputs that no tune split has
 _Kind = TypeVar("_Kind")
 
 
@@ -40,6 +41,23 @@ def drop(lost: int, gained: int, count: int, most: float) -> float:
         return _OUTSIDE
     shares = np.linspace(max(most, 1e-12), high, _GRID)
     return float(min(1, _at_most(lost - gained, count, shares, most).max() + _OUTSIDE))
+
+
+def fewest(most: float) -> int | None:
+    """Return how many inputs it takes to prove a drop of at most `most` if not one is lost.
+
+    None where no number of them does, as for a drop of 0.
+    """
+    low, high = 0, 1
+    while drop(0, 0, high, most) > 1 - CONFIDENCE:
+        low, high = high, 2 * high
+        if high > _MANY:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        proven = drop(0, 0, middle, most) <= 1 - CONFIDENCE
+        low, high = (low, middle) if proven else (middle, high)
+    return high
 
 
 def mean(values: np.ndarray, most: float) -> float:

@@ -99,6 +99,37 @@ def note(leaving: Mapping[str, Any]) -> str:
     )
 
 
+def unproven(said: Mapping[str, Any], tune: int) -> list[str]:
+    """Say why nothing of what is promised could be proven, and what to do; [] where it was.
+
+    Args:
+      said: What a card says of exits.
+      tune: How many inputs the tune split has.
+    """
+    from tfedge.tflite import promises
+    from tfedge.tflite.exits import always_one
+
+    promise = said["promise"]
+    exit = always_one(said)
+    used = f"with {promise['inputs']:,} of the {tune:,} inputs of tune"
+    if exit == 0 and "mean_cost" in promise:
+        bound = f"exit_mean_cost = {promise['mean_cost']:g}"
+        fix = "a larger exit_mean_cost or a larger tune split lets more go on"
+        return [f"every input leaves at exit_0: no more was proven to keep {bound} {used}; {fix}"]
+    if exit != len(said["signatures"]) - 1 or "max_drop" not in promise:
+        return []
+    bound = f"exit_max_drop = {promise['max_drop']:g}"
+    need = promises.fewest(promise["max_drop"])
+    if need is None or need > promise["inputs"]:
+        takes = f"that takes {-(-need * tune // promise['inputs']):,} or so" if need else "none can"
+        problem = f"{bound} cannot be proven {used}, even if no answer is lost: {takes}"
+        fix = "take a larger exit_max_drop" + (" or a larger tune split" if need else "")
+    else:
+        problem = f"nothing that saves work was proven to keep {bound} {used}"
+        fix = "take a larger exit_max_drop or a larger tune split, or train the exits for longer"
+    return [f"no input leaves early: {problem}; {fix}; --effort leaves early without a promise"]
+
+
 def stage_files(content: bytes, job: Job) -> list[str]:
     """Write a file for each stage, with a card that names the next, for an Edge TPU.
 

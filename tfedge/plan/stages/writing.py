@@ -47,4 +47,6 @@ def written(
     ladder = {name: measured[name] for name in IN_LADDER}
     left = leaving.figures_of_leaving(content, "tune", {}, job)
     notes = {"notes": [leaving.note(left["leaving"])]} if left else {}
+    if exits:
+        notes["notes"] += leaving.unproven(exits, len(data.tune.classes))
     return content, file_figures(content, job.name) | ladder | left | notes
