@@ -16,6 +16,7 @@ import numpy as np
 MEASURES = ("confidence", "margin", "entropy")
 NEVER, ALWAYS = 2.0, -1000.0  # thresholds that no measure reaches, and that every one does
 
+_DOT = b"P5 1 1 255\n\0"  # the smallest picture
 _UNIT = 2.0**28  # shares are multiples of its inverse
 _LN2 = 0.6931471805599453
 
@@ -96,6 +97,9 @@ def staged(model, args):
     if args.deadline_ms is not None:
         pace = infer._beside("pace", "--deadline-ms")
         found.pace = pace.Pace(found, args.deadline_ms, adaptive=args.adaptive)
+        with contextlib.suppress(infer.ModelError, infer.ImageError):  # a camera needs no Pillow
+            # The first picture would be late for Pillow's own start.
+            infer.read_image(io.BytesIO(_DOT), found.shape)
     return found
 
 

@@ -59,6 +59,9 @@ class Exits:
         if self.points and self.count != _COUNT:
             problem = f"is for exits without points, and these name {len(self.points)}"
             raise UserError(f"{where} count", problem, "leave one of them out")
+        if twice := [point for point in self.points if self.points.count(point) > 1]:
+            problem = f"name {twice[0]!r} more than once"
+            raise UserError(f"{where} points", problem, "name each layer once, from early to late")
         self.joint.check_exits(self.exits, where)
 
     def run(self, job: Job) -> dict[str, Any]:

@@ -25,6 +25,16 @@ def refuse_without_exits(wish: Leaving, source: str, where: str = "") -> None:
         raise UserError(place, f"is for networks with exits, and {source} has none", fix)
 
 
+def refuse_uncountable(where: str) -> None:
+    """Refuse, before anything runs, to count Arm instructions where that cannot be done."""
+    from tfedge.boards.counting import check_tools
+
+    try:
+        check_tools()
+    except UserError as error:
+        raise error.within(where) from None
+
+
 def exits_on_tune(flatbuffer: bytes, wish: Leaving, job: Job) -> dict[str, Any]:
     """Choose when to leave a file of stages; return what its card says."""
     from tfedge.tflite import exits
