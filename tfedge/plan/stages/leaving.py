@@ -155,7 +155,8 @@ def stage_files(content: bytes, job: Job) -> list[str]:
     from tfedge.boards import compiler
     from tfedge.tflite import card, staging
 
-    whole, _ = card.read(content, f"[{job.name}]")
+    whole, files = card.read(content, f"[{job.name}]")
+    golden = {name: data for name, data in files.items() if name == card.GOLDEN}
     count = len(whole.exits["signatures"])
     names = [f"{job.made_by['pipeline']}_exit_{number}.tflite" for number in range(count)]
     ready = compiler.installed()
@@ -165,13 +166,15 @@ def stage_files(content: bytes, job: Job) -> list[str]:
         following = names[number + 1] if number + 1 < count else None
         said = {**whole.exits, "stage": number, "next": following}
         bare = staging.stage(content, number, f"[{job.name}]")
-        file.write_bytes(card.write(bare, replace(whole, exits=said, golden=(), measured={})))
+        own = replace(whole, exits=said, measured={})  # the first one's self-test is of all
+        with_golden = (own, golden) if number == 0 else (replace(own, golden=()),)
+        file.write_bytes(card.write(bare, *with_golden))
         if ready:
             notes += [f"exit_{number}: {line}" for line in compiler.compile_beside(file)]
             made = compiler.beside(file)
             after = compiler.beside(job.out / following).name if following else None
-            compiled, files = card.read(made.read_bytes(), made)
+            compiled, its_files = card.read(made.read_bytes(), made)
             named = replace(compiled, exits={**said, "next": after})
-            made.write_bytes(card.write(card.strip(made.read_bytes()), named, files))
+            made.write_bytes(card.write(card.strip(made.read_bytes()), named, its_files))
     place = "compiled, one file a stage" if ready else "one file a stage, to be compiled"
     return [*notes, f"for the Edge TPU: {place}, each with a card that names the next: {names[0]}"]
