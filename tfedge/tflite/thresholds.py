@@ -242,7 +242,8 @@ class _Goal:
         found = [(of.drop(each), of.cost(each)) for each in path]
         if self.max_drop is not None:
             return min((cost, lost) for lost, cost in found if lost <= max(0, self.max_drop))
-        return min((lost, cost) for lost, cost in found if cost <= float(self.mean_cost or 0))
+        most = float(self.mean_cost or 0) + 1e-9  # a mean of equal costs may be off by a rounding
+        return min((lost, cost) for lost, cost in found if cost <= most)
 
     def best(
         self, choosing: _Population, proving: _Population, path: Sequence[tuple[float, ...]]

@@ -65,7 +65,7 @@ class Exits:
         self.joint.check_exits(self.exits, where)
 
     def run(self, job: Job) -> dict[str, Any]:
-        from tfedge.networks.exits import even_points, with_exits
+        from tfedge.networks.exits import even_points, of_a_head, with_exits
         from tfedge.networks.kernels import kernels
         from tfedge.networks.precision import trained_as
         from tfedge.training.fitting import fit, tune_figures
@@ -79,7 +79,7 @@ class Exits:
         network = with_exits(plain, points, self.head, seed=job.seed)
         twin = trained_as(network, self.precision)
         taught = job.taught(twin, self.teaching, joint=self.joint, precision=self.precision)
-        kept = [kernel for name, kernel in kernels(twin).items() if not name.startswith("exit_")]
+        kept = [kernel for name, kernel in kernels(twin).items() if not of_a_head(name)]
         history = fit(taught, self.course, session, callbacks=[Preserving(kept)])
         network.set_weights(twin.get_weights())
         job.save(network)
