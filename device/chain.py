@@ -27,6 +27,11 @@ class Part:
         names = ["inputs"][: len(ins) - len(takes)] + list(takes)
         if len(names) != len(ins) or len(outs) != 1 + len(gives):
             raise ValueError(f"{len(ins)} inputs and {len(outs)} outputs")
+        fed, answered = ins[0]["shape"].tolist(), outs[0]["shape"].tolist()
+        if "inputs" in names and fed != [1, *model.shape]:
+            raise ValueError(f"it takes {fed}")
+        if answered != [1, len(model.labels)]:
+            raise ValueError(f"it answers {answered}")
         self.inputs = dict(zip(names, ins))
         self.outputs = dict(zip(["logits", *gives], outs))
 

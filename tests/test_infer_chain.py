@@ -132,6 +132,30 @@ def test_a_file_that_is_missing_or_of_another_build_is_named(answer, chain, pict
     assert err.startswith(f"infer.py: {second}: is stage 1 of a model of several files; give the f")
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda card: card.update(labels=["cat", "dog"]), "it answers [1, 3]"),
+        (lambda card: card["input"].update(shape=[4, 2, 3]), "it takes [1, 4, 4, 3]"),
+        (lambda card: card["exits"].update(features=[[], ["features_0"]]), "1 inputs and 2 outp"),
+        (lambda card: card["exits"].update(next=None), "expected str"),
+        (lambda card: card["exits"].pop("signatures"), "signatures"),
+    ],
+)
+def test_a_file_that_is_not_what_its_card_says_gets_one_line(
+    infer, answer, chain, pictures, change, problem
+):
+    flatbuffer, files = infer.split_model(chain.read_bytes())
+    card = json.loads(files["card.json"])
+    change(card)
+    chain.write_bytes(with_card(flatbuffer, card))
+    status, out, err = answer(chain, pictures)
+    assert (status, out) == (2, "")
+    assert "its stage is not what the first file says; copy all of them again (" in err
+    assert problem in err
+    assert len(err.splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_without_the_other_scripts_it_says_what_it_lacks(chain, pictures, tmp_path):
     for name in ("infer", "exits", "chain"):

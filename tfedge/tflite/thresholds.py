@@ -234,7 +234,9 @@ class _Goal:
     def __post_init__(self) -> None:
         if self.mean_cost is not None and self.mean_cost < self.least:
             problem = f"the first exit alone takes {self.least:.4f} of the whole network's cost"
-            fix = f"give {np.ceil(1000 * self.least) / 1000:.3f} or more, or an earlier first exit"
+            fix = "put it earlier, or let it be smaller"
+            if self.least <= 1:
+                fix = f"give {np.ceil(1000 * self.least) / 1000:.3f} or more, or an earlier one"
             raise UserError("exit_mean_cost", f"{problem}, got {self.mean_cost:g}", fix)
 
     def reached(self, of: _Population, path: Sequence[tuple[float, ...]]) -> tuple[float, float]:
