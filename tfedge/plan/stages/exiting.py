@@ -64,6 +64,12 @@ class Exits:
             raise UserError(f"{where} points", problem, "name each layer once, from early to late")
         self.joint.check_exits(self.exits, where)
 
+    def check_network(self, network: Any) -> None:
+        """Refuse a network, before it is trained, that cannot have these exits."""
+        from tfedge.networks.exits import even_points, with_exits
+
+        with_exits(network, self.points or even_points(network, self.count), self.head)
+
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.networks.exits import even_points, of_a_head, with_exits
         from tfedge.networks.kernels import kernels
