@@ -16,6 +16,7 @@ import numpy as np
 MEASURES = ("confidence", "margin", "entropy")
 NEVER, ALWAYS = 2.0, -1000.0  # thresholds that no measure reaches, and that every one does
 
+_DOT = b"P5 1 1 255\n\0"  # the smallest picture
 _UNIT = 2.0**28  # shares are multiples of its inverse
 _LN2 = 0.6931471805599453
 
@@ -92,10 +93,18 @@ def staged(model, args):
         option = next(name for name in asked if getattr(args, name) is not None)
         said = f"has no exits; leave out --{option.replace('_', '-')}, or build it with exits"
         raise infer.ModelError(f"{args.model}: {said}")
-    found = Staged(model, args.effort, args.exit, held_open=args.deadline_ms is not None)
+    parts = ()
+    if "stage" in model.card["exits"]:
+        chain = infer._beside("chain", "a model of one file a stage")
+        parts = chain.parts(model, args.model, args.threads, args.delegate)
+    held_open = args.deadline_ms is not None
+    found = Staged(model, args.effort, args.exit, held_open=held_open, parts=parts)
     if args.deadline_ms is not None:
         pace = infer._beside("pace", "--deadline-ms")
         found.pace = pace.Pace(found, args.deadline_ms, adaptive=args.adaptive)
+        with contextlib.suppress(infer.ModelError, infer.ImageError):  # a camera needs no Pillow
+            # The first picture would be late for Pillow's own start.
+            infer.read_image(io.BytesIO(_DOT), found.shape)
     return found
 
 
@@ -109,6 +118,7 @@ class Staged(infer.Classifier):
       exit: Always answer there instead.
       held_open: Go stage by stage also where nothing but the last exit is wanted, which the
         network without its other exits answers quicker.
+      parts: What runs the stages, where each is a file of its own; see chain.py.
 
     Attributes:
       point: The number of the operating point that was asked for.
@@ -119,15 +129,16 @@ class Staged(infer.Classifier):
       pace: What watches a deadline, see pace.py; None where there is none.
     """
 
-    def __init__(self, model, effort=None, exit=None, *, held_open=False):
+    def __init__(self, model, effort=None, exit=None, *, held_open=False, parts=()):
         vars(self).update(vars(model))
         self._read_exits(effort)
         last = len(self.names) - 1
         if exit is not None and not 0 <= exit <= last:
             raise infer.ModelError(f"--exit must be from 0 to {last}, got {exit}")
         self.pace = self.used = self.answered = self.because = self._began = None
-        self._runners, self._exit = [], exit
-        self._whole = not held_open and (exit == last or (exit is None and self._never()))
+        self._runners, self._exit, self._parts = [], exit, list(parts)
+        whole = exit == last or (exit is None and self._never())
+        self._whole = whole and not held_open and not parts
         if not self._whole:
             self._set_up()
 
@@ -178,6 +189,9 @@ class Staged(infer.Classifier):
 
     def selftest(self):
         """Run the golden vectors through the whole network, then stage by stage, each exit."""
+        if self._parts:  # there is no file of the whole
+            with self.only(len(self.names) - 1):
+                return super().selftest() + self._stage_findings()
         kept, self._whole = self._whole, True
         findings = super().selftest()
         self._whole = kept
@@ -267,6 +281,10 @@ class Staged(infer.Classifier):
 
     def _set_up(self):
         """Make what runs the stages one by one."""
+        if self._parts:
+            self._takes = [sorted(part.inputs) for part in self._parts]
+            self._runners = self._parts
+            return
         try:
             found = self._interpreter.get_signature_list()
             self._takes = [sorted(found[name]["inputs"]) for name in self.names]

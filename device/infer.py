@@ -81,12 +81,13 @@ class Classifier:
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError, SystemError) as error:
             raise _meaning(error, f"{path}: {self.runtime}") from error
-        tensors = self._interpreter.get_input_details() + self._interpreter.get_output_details()
-        found = [tensor["shape"].tolist() for tensor in tensors]
-        if found != [[1, *self.shape], [1, len(self.labels)]]:
+        ins, outs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        found = [tensor["shape"].tolist() for tensor in ins + outs]
+        part = "stage" in self.card.get("exits", ()) and _beside("console", "one stage of several")
+        if not part and found != [[1, *self.shape], [1, len(self.labels)]]:
             said = f"{path}: its card is another model's: this one's tensors are {found}"
             raise ModelError(f"{said}; put its own in with: {_ATTACH.format(path)}")
-        self._input, self._output = tensors
+        self._input, self._output = ins[0], outs[0]
         scale, zero = self._output["quantization"]  # a scale of 0 is a float output's
         self._scale, self._zero = (np.array(x, np.float32) for x in (scale or 1, zero))
         self._convert = self._look_up() if self.dtype == np.uint8 else self._normalise
@@ -153,10 +154,9 @@ class Classifier:
             with open(path, "rb") as stream:
                 flatbuffer, self._files = split_model(stream.read(), path)
             self.card = json.loads(self._files["card.json"].decode("utf-8"))
-            entry, self.labels = self.card["input"], self.card["labels"]
-            self.shape, self.dtype = tuple(entry["shape"]), np.dtype(_KINDS[entry["kind"]])
-            scaling = np.float32([entry["mean"], entry["std"]])
-            self._mean, self._std = scaling.reshape(2, self.shape[-1])
+            fed, self.labels = self.card["input"], self.card["labels"]
+            self.shape, self.dtype = tuple(fed["shape"]), np.dtype(_KINDS[fed["kind"]])
+            self._mean, self._std = np.float32([fed["mean"], fed["std"]]).reshape(2, self.shape[-1])
         except _DAMAGED as error:
             fix = "copy it again" if os.path.isfile(path) else "look at the path"
             raise ModelError(f"{path}: cannot be read: {_line(error)}; {fix}") from error

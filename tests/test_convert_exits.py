@@ -81,6 +81,22 @@ def data(made):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        ('points = ["re_lu_9"]', "[early] points: network 'model' has no layer 're_lu_9'"),
+        ('points = ["re_lu", "conv2d_1"]', "[early] points: 'conv2d_1' is no place for an exit"),
+        ("count = 9", "[early] network 'model': has 2 places for early exits"),
+    ],
+)
+def test_a_place_that_is_none_is_told_before_the_network_is_trained(tmp_path, capsys, new, message):
+    assert build(write(tmp_path, PIPELINE.replace("count = 1\n", f"{new}\n"))) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "epoch" not in said
+
+
+@pytest.mark.slow
 def test_each_exit_of_the_file_answers_as_the_networks_own(made, file, data):
     from tfedge.networks.saving import load_model
     from tfedge.training.fitting import answers_of

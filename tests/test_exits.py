@@ -226,6 +226,17 @@ def test_a_separable_head_of_a_vector_is_refused(e, resnet):
         e.with_exits(resnet, ["global_average_pooling2d"], "separable")
 
 
+def test_a_layer_that_is_named_as_a_heads_is_refused_and_another_exit_is_not_a_head(e, keras):
+    layers = keras.layers
+    ends = (layers.GlobalAveragePooling2D(), layers.Dense(4))
+    model = chain(keras, layers.Conv2D(4, 1, name="exit_0_logits"), *ends)
+    with pytest.raises(UserError, match="has a layer 'exit_0_logits', which is a name of a head's"):
+        e.with_exits(model, ["exit_0_logits"], "pool")
+    model = chain(keras, layers.Conv2D(4, 1, name="exit_flow_conv"), *ends)
+    e.with_exits(model, ["exit_flow_conv"], "pool")
+    assert [e.of_a_head(name) for name in ("exit_flow_conv", "exit_12_logits")] == [False, True]
+
+
 def test_a_network_that_has_exits_gets_no_more(e, resnet):
     model = e.with_exits(resnet, ["re_lu_2"], "pool")
     with pytest.raises(UserError, match="answers at 2 exits already"):

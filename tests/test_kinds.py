@@ -40,6 +40,7 @@ OF_EARLY = 'use = "prune"\nof = "early"'
     [
         ("count = 2", "count = 0", "[early] count: must be from 1 to 16, got 0"),
         ("count = 2", 'count = 3\npoints = ["a"]', "[early] count: is for exits without points"),
+        ("count = 2", 'points = ["a", "b", "a"]', "[early] points: name 'a' more than once"),
         ("count = 2", 'head = "big"', "[early] head: must be one of pool, separable"),
         ("count = 2", "exit_weights = [1, 1]", "has 3 exits, the last included, got 2 weights"),
         ("count = 2", "exit_weights = [0, 0, 0]", "one at least must be above 0"),
@@ -72,6 +73,15 @@ def test_a_mistake_about_exits_is_named_before_anything_runs(early, old, new, me
     with pytest.raises(UserError) as caught:
         load(early)
     assert message in str(caught.value)
+
+
+def test_instructions_that_cannot_be_counted_here_are_refused_before_anything_runs(
+    early, monkeypatch
+):
+    monkeypatch.setenv("PATH", "/nowhere")
+    edit(early, 'use = "convert"', 'use = "convert"\nexit_cost = "pi5"')
+    with pytest.raises(UserError, match=r"\[int8\] exit_cost"):
+        load(early)
 
 
 def test_clustered_weights_get_no_exits_for_these_would_move_them(project):

@@ -1,6 +1,7 @@
 """A cascade through the command line, and what is said of leaving it early."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,20 @@ def test_evaluate_measures_leaving_on_any_data(made, file, report, capsys):
     ]
     assert main(["evaluate", str(file), *data]) == 0
     assert f"left early {100 * said['accuracy']:.2f} % right" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_evaluate_counts_multiply_accumulates_whatever_the_card_counted(
+    made, file, report, tmp_path, capsys
+):
+    known, files = card.read(file.read_bytes(), file)
+    other = replace(known, exits={**known.exits, "costs": [0.5, 2.0]})  # Arm instructions, say
+    copy = tmp_path / "copy.tflite"
+    copy.write_bytes(card.write(card.strip(file.read_bytes()), other, files))
+    data = ["--data", str(made / "faint.toml"), "--build-dir", str(made / "build")]
+    assert main(["evaluate", str(copy), *data, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["leaving"]
+    assert found["cost"] == report["tested"]["leaving"]["cost"]
 
 
 @pytest.mark.slow

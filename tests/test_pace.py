@@ -1,12 +1,15 @@
 """Deadlines, on a clock of the tests' own: stages take what the test says."""
 
 import json
+import os
+import subprocess
+import sys
 import types
 
 import numpy as np
 import pytest
 from beside import beside
-from tiny_board import pixels
+from tiny_board import DEVICE, pixels
 from tiny_exits import SHAPE, write_exits
 
 USUAL_S = (0.010, 0.010, 0.020)
@@ -216,3 +219,18 @@ def test_the_command_line_keeps_a_deadline_and_says_why(answer, tmp_path):
     _, out, _ = answer(file, tmp_path / "x.npy", "--deadline-ms", "0.0001", *options)
     found = [json.loads(line) for line in out.splitlines()]
     assert {(each["exit"], each["because"]) for each in found} == {(0, "late")}
+
+
+@pytest.mark.slow
+def test_pillow_is_ready_before_the_first_picture_counts(tmp_path):
+    code = (
+        "import sys, types, infer\n"
+        "args = dict(effort=None, exit=None, deadline_ms=9.0, adaptive=False)\n"
+        "model = infer.Classifier(sys.argv[1])\n"
+        "infer._beside('exits').staged(model, types.SimpleNamespace(**args))\n"
+        "print('PIL.JpegImagePlugin' in sys.modules)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(DEVICE)}
+    command = [sys.executable, "-c", code, write_exits(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "True\n"

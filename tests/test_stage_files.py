@@ -1,15 +1,20 @@
 """Files of single stages, compiled by a stand-in for Google's compiler."""
 
 import os
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from stand_in_compiler import install, success, table
 from tiny_conv import G, Op, T, conv_model, model_of
 
 from tfedge.boards.edgetpu_rules import MAPPED
+from tfedge.data.dataset import Split
+from tfedge.errors import UserError
 from tfedge.plan.stages.leaving import stage_files, unproven
 from tfedge.tflite import card, staging
+from tfedge.tflite.evaluation import evaluate
 from tfedge.tflite.facts import facts
 
 EXITS = {
@@ -51,6 +56,28 @@ def test_where_the_compiler_is_missing_each_stage_is_a_file_to_be_compiled(
         "pets_exit_0.tflite",
         "pets_exit_1.tflite",
     ]
+
+
+def test_the_first_file_has_the_golden_vectors_of_all_exits(job, monkeypatch):
+    monkeypatch.setenv("PATH", str(job.out))
+    inputs = np.zeros((1, 4, 4, 3), np.uint8)
+    golden = card.golden_npz(inputs, np.zeros((1, 3), np.int8), np.zeros((2, 1, 3), np.int8))
+    told = replace(said(EXITS), golden=("0" * 64,))
+    bare = staging.cascade(conv_model(), conv_model())
+    stage_files(card.write(bare, told, {card.GOLDEN: golden}), job)
+    first, second = (
+        card.read((job.out / f"pets_exit_{number}.tflite").read_bytes(), "it") for number in (0, 1)
+    )
+    assert (first[0].golden, first[1][card.GOLDEN]) == (("0" * 64,), golden)
+    assert (second[0].golden, set(second[1])) == ((), {card.LABELS})
+
+
+def test_one_stage_is_not_measured_as_if_it_were_the_network(content, job, monkeypatch):
+    monkeypatch.setenv("PATH", str(job.out))
+    stage_files(content, job)
+    nothing = Split(np.zeros((1, 4, 4, 3), np.uint8), np.zeros(1, np.int64))
+    with pytest.raises(UserError, match="is stage 0 of a network, in a file of its own"):
+        evaluate(job.out / "pets_exit_0.tflite", nothing, ("cat", "dog", "eel"), "test", None)
 
 
 def test_compiled_stages_name_compiled_ones(content, job, monkeypatch, tmp_path):

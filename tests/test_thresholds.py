@@ -187,6 +187,20 @@ def test_a_mean_cost_of_the_first_exit_takes_that_always(everyone):
     assert (choice.chosen, choice.points[0].shares) == (0, (1, 0, 0))
 
 
+def test_a_first_exit_that_costs_more_than_the_whole_is_not_to_be_given_more(everyone):
+    outputs, quantisation, labels, _ = _arguments(everyone, 300, 0)
+    with pytest.raises(UserError, match=r"takes 1\.05.*\n.*put it earlier, or let it be smaller"):
+        choose(outputs, quantisation, labels, (1.05, 1.2, 1.4, 1.0), mean_cost=0.9)
+
+
+@pytest.mark.parametrize("least", [0.12, 0.29, 0.35, 0.43, 0.55])
+def test_a_mean_cost_of_just_the_first_exit_is_not_lost_to_rounding(everyone, least):
+    # The mean of a hundred times 0.35, say, is above that by a bit.
+    outputs, quantisation, labels, _ = _arguments(everyone, 300, 0)
+    choice = choose(outputs, quantisation, labels, (least, 0.7, 1.0), mean_cost=least)
+    assert choice.chosen == 0
+
+
 def test_the_card_gets_numbers_that_json_can_hold(everyone):
     choice = choose(*_arguments(everyone, 1000, 0), max_drop=0.02)
     entry = json.loads(json.dumps(choice.entry(), allow_nan=False))

@@ -8,6 +8,7 @@ exit to the last, which is the answer of the network itself.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,11 +81,15 @@ def with_exits(
       with ``exit_0_``, ``exit_1_``, and so on.
 
     Raises:
-      UserError: A point is none; the network has several outputs.
+      UserError: A point is none; the network has several outputs, or a layer that is named as
+        those of a head are.
     """
     graph = _graph(network)
     _check_points(graph, points)
     twin = build(graph)
+    if taken := [layer.name for layer in twin.layers if of_a_head(layer.name)]:
+        problem = f"has a layer {taken[0]!r}, which is a name of a head's"
+        raise UserError(f"network {network.name!r}", problem, "give it another, such as early_conv")
     classes = int(twin.output_shape[-1])
     width = _answers_from(graph)
     answers = []
@@ -93,6 +98,11 @@ def with_exits(
         names = _Names(f"exit_{number}_", seed + number * 16)
         answers.append(_head(features, head, classes, width, names))
     return keras.Model(twin.inputs, [*answers, twin.outputs[0]], name=twin.name)
+
+
+def of_a_head(layer: str) -> bool:
+    """Whether a layer of this name belongs to the head of an early exit."""
+    return re.match(r"exit_\d+_", layer) is not None
 
 
 def even_points(network: keras.Model, count: int) -> tuple[str, ...]:

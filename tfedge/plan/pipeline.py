@@ -224,6 +224,7 @@ def _run(
         )
         ours = type(step.stage) in STAGES.values()
         where = f"{pipeline.file.name} [{step.name}]"
+        _check_ahead(step, pipeline, job)
         try:
             with nullcontext() if ours else blaming(Path(inspect.getfile(type(step.stage)))):
                 figures = step.stage.run(job)
@@ -232,6 +233,30 @@ def _run(
         record["figures"] = _checked(figures, step.stage, out, where)
         record["seconds"] = round(time.perf_counter() - started, 1)
     progress.say(f"{step.name:12} done   {record['seconds']} s  {ladder.brief(record['figures'])}")
+
+
+def _check_ahead(step: Step, pipeline: Pipeline, job: Job) -> None:
+    """Have stages refuse what a builder's network is before it is trained, rather than after.
+
+    Asked are those with a method ``check_network(network)`` whose `of` is that very stage.
+    """
+    builder = getattr(step.stage, "model", None)
+    behind = {
+        name: stage
+        for name, stage in pipeline.stages.items()
+        if hasattr(stage, "check_network") and settings.inputs_of(stage).get("of") == step.name
+    }
+    if not isinstance(builder, Ref) or not behind or not hasattr(step.stage, "options"):
+        return
+    try:
+        network = job.construct(builder, step.stage.options)
+    except UserError as error:
+        raise error.within(f"{pipeline.file.name} [{step.name}]") from error.__cause__
+    for name, stage in behind.items():
+        try:
+            stage.check_network(network)
+        except UserError as error:
+            raise error.within(f"{pipeline.file.name} [{name}]") from error.__cause__
 
 
 def _report(

@@ -42,6 +42,9 @@ def evaluate(
             model = runner.Classifier(str(file), threads=1)
     except runner.ModelError as error:
         raise UserError(file, str(error).removeprefix(f"{file}: ")) from None
+    if "stage" in model.card.get("exits", ()):
+        problem = f"is stage {model.card['exits']['stage']} of a network, in a file of its own"
+        raise UserError(file, problem, "measure the .tflite of the whole, which answers the same")
     _check_labels(tuple(model.labels), labels, file)
     answers, times_ms = _run(model, split, name, progress)
     right = answers == split.classes

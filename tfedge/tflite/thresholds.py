@@ -234,7 +234,9 @@ class _Goal:
     def __post_init__(self) -> None:
         if self.mean_cost is not None and self.mean_cost < self.least:
             problem = f"the first exit alone takes {self.least:.4f} of the whole network's cost"
-            fix = f"give {np.ceil(1000 * self.least) / 1000:.3f} or more, or an earlier first exit"
+            fix = "put it earlier, or let it be smaller"
+            if self.least <= 1:
+                fix = f"give {np.ceil(1000 * self.least) / 1000:.3f} or more, or an earlier one"
             raise UserError("exit_mean_cost", f"{problem}, got {self.mean_cost:g}", fix)
 
     def reached(self, of: _Population, path: Sequence[tuple[float, ...]]) -> tuple[float, float]:
@@ -242,7 +244,8 @@ class _Goal:
         found = [(of.drop(each), of.cost(each)) for each in path]
         if self.max_drop is not None:
             return min((cost, lost) for lost, cost in found if lost <= max(0, self.max_drop))
-        return min((lost, cost) for lost, cost in found if cost <= float(self.mean_cost or 0))
+        most = float(self.mean_cost or 0) + 1e-9  # a mean of equal costs may be off by a rounding
+        return min((lost, cost) for lost, cost in found if cost <= most)
 
     def best(
         self, choosing: _Population, proving: _Population, path: Sequence[tuple[float, ...]]

@@ -37,6 +37,8 @@ class Cascade:
         if self.of == self.small:
             fix = "name two stages: small is the one that is tried first"
             raise UserError(f"{where} small", f"is {self.small!r}, as is of", fix)
+        if self.leaving.exit_cost != "macs":
+            leaving.refuse_uncountable(f"{where} exit_cost")
         if self.target:
             targets.target(self.target, f"{where} target")
 

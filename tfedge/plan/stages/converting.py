@@ -36,6 +36,8 @@ class Convert:
     def check(self, where: str) -> None:
         """Refuse settings that contradict one another."""
         self.wishes.check(where)
+        if self.leaving.exit_cost != "macs":
+            leaving.refuse_uncountable(f"{where} exit_cost")
         if not self.target:
             return
         target = targets.target(self.target, f"{where} target")
@@ -166,12 +168,7 @@ class Evaluate:
                 problem = f"there is no board {name!r} to count for"
                 raise UserError(f"{where} cost", problem, did_you_mean(name, BOARDS))
         if self.cost:
-            from tfedge.boards.counting import check_tools
-
-            try:
-                check_tools()
-            except UserError as error:
-                raise error.within(f"{where} cost") from None
+            leaving.refuse_uncountable(f"{where} cost")
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.figures import accuracy_figures

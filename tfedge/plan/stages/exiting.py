@@ -59,10 +59,19 @@ class Exits:
         if self.points and self.count != _COUNT:
             problem = f"is for exits without points, and these name {len(self.points)}"
             raise UserError(f"{where} count", problem, "leave one of them out")
+        if twice := [point for point in self.points if self.points.count(point) > 1]:
+            problem = f"name {twice[0]!r} more than once"
+            raise UserError(f"{where} points", problem, "name each layer once, from early to late")
         self.joint.check_exits(self.exits, where)
 
-    def run(self, job: Job) -> dict[str, Any]:
+    def check_network(self, network: Any) -> None:
+        """Refuse a network, before it is trained, that cannot have these exits."""
         from tfedge.networks.exits import even_points, with_exits
+
+        with_exits(network, self.points or even_points(network, self.count), self.head)
+
+    def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.networks.exits import even_points, of_a_head, with_exits
         from tfedge.networks.kernels import kernels
         from tfedge.networks.precision import trained_as
         from tfedge.training.fitting import fit, tune_figures
@@ -76,7 +85,7 @@ class Exits:
         network = with_exits(plain, points, self.head, seed=job.seed)
         twin = trained_as(network, self.precision)
         taught = job.taught(twin, self.teaching, joint=self.joint, precision=self.precision)
-        kept = [kernel for name, kernel in kernels(twin).items() if not name.startswith("exit_")]
+        kept = [kernel for name, kernel in kernels(twin).items() if not of_a_head(name)]
         history = fit(taught, self.course, session, callbacks=[Preserving(kept)])
         network.set_weights(twin.get_weights())
         job.save(network)

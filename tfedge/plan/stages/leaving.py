@@ -25,6 +25,16 @@ def refuse_without_exits(wish: Leaving, source: str, where: str = "") -> None:
         raise UserError(place, f"is for networks with exits, and {source} has none", fix)
 
 
+def refuse_uncountable(where: str) -> None:
+    """Refuse, before anything runs, to count Arm instructions where that cannot be done."""
+    from tfedge.boards.counting import check_tools
+
+    try:
+        check_tools()
+    except UserError as error:
+        raise error.within(where) from None
+
+
 def exits_on_tune(flatbuffer: bytes, wish: Leaving, job: Job) -> dict[str, Any]:
     """Choose when to leave a file of stages; return what its card says."""
     from tfedge.tflite import exits
@@ -145,7 +155,8 @@ def stage_files(content: bytes, job: Job) -> list[str]:
     from tfedge.boards import compiler
     from tfedge.tflite import card, staging
 
-    whole, _ = card.read(content, f"[{job.name}]")
+    whole, files = card.read(content, f"[{job.name}]")
+    golden = {name: data for name, data in files.items() if name == card.GOLDEN}
     count = len(whole.exits["signatures"])
     names = [f"{job.made_by['pipeline']}_exit_{number}.tflite" for number in range(count)]
     ready = compiler.installed()
@@ -155,13 +166,15 @@ def stage_files(content: bytes, job: Job) -> list[str]:
         following = names[number + 1] if number + 1 < count else None
         said = {**whole.exits, "stage": number, "next": following}
         bare = staging.stage(content, number, f"[{job.name}]")
-        file.write_bytes(card.write(bare, replace(whole, exits=said, golden=(), measured={})))
+        own = replace(whole, exits=said, measured={})  # the first one's self-test is of all
+        with_golden = (own, golden) if number == 0 else (replace(own, golden=()),)
+        file.write_bytes(card.write(bare, *with_golden))
         if ready:
             notes += [f"exit_{number}: {line}" for line in compiler.compile_beside(file)]
             made = compiler.beside(file)
             after = compiler.beside(job.out / following).name if following else None
-            compiled, files = card.read(made.read_bytes(), made)
+            compiled, its_files = card.read(made.read_bytes(), made)
             named = replace(compiled, exits={**said, "next": after})
-            made.write_bytes(card.write(card.strip(made.read_bytes()), named, files))
+            made.write_bytes(card.write(card.strip(made.read_bytes()), named, its_files))
     place = "compiled, one file a stage" if ready else "one file a stage, to be compiled"
     return [*notes, f"for the Edge TPU: {place}, each with a card that names the next: {names[0]}"]
