@@ -352,7 +352,7 @@ def _unzipped(blob):
         name = blob[at + 46 : at + 46 + parts[0]].decode("utf-8")
         at, place, deflated = at + 46 + sum(parts), ahead + place + 30, method == 8  # noqa: PLR2004
         place += sum(struct.unpack_from("<HH", blob, place - 4))
-        data = blob[place : place + packed]
+        data = blob[place : place + (packed if deflated else full)]
         if deflated or not method:  # the only ones that are unpacked no further than is asked
             room -= full
             if deflated:

@@ -68,6 +68,19 @@ def test_a_size_that_lies_does_not_unpack_more_than_it_says(infer):
         infer.split_model(lying)
 
 
+def test_a_size_that_lies_does_not_make_room_for_a_file_that_is_not_packed(infer):
+    flatbuffer, out = tiny_model(), io.BytesIO()
+    out.write(with_card(flatbuffer, card_for(flatbuffer)))
+    with zipfile.ZipFile(out, "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr("bomb", bytes(1 << 20))
+    lying = bytearray(out.getvalue())
+    entry = lying.rindex(b"PK\1\2")  # the last file's; its size is behind the packed one
+    assert int.from_bytes(lying[entry + 20 : entry + 24], "little") == 1 << 20
+    lying[entry + 24 : entry + 28] = bytes(4)
+    with pytest.raises(infer.ModelError, match="no card or was cut off"):
+        infer.split_model(bytes(lying))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

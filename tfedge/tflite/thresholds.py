@@ -107,12 +107,7 @@ def choose(
     """
     if (max_drop is None) == (mean_cost is None):
         raise ValueError("give max_drop or mean_cost")
-    if not outputs[1:] or {len(each) for each in outputs} != {len(labels)}:
-        raise ValueError(f"got {[each.shape for each in outputs]} for {labels.shape}")
-    if len(labels) < _FEWEST:
-        fix = "give it some hundreds: thresholds of exits are chosen on them"
-        raise UserError("the tune split", f"has {len(labels)} inputs", fix)
-    exits = paths.runner()._beside("exits")
+    _refuse_unfit(outputs, labels)
     order = np.random.default_rng(0).permutation(len(labels))
     first = np.sort(order[: int(len(labels) * _SHARE_CHOOSING)])
     rest = np.sort(order[len(first) :])
@@ -121,19 +116,10 @@ def choose(
         for raw, (scale, _) in zip(outputs, quantisation, strict=True)
     )
     relative = np.asarray(costs, np.float64) / costs[-1]
-    right = np.stack([raw.argmax(axis=1) == labels for raw in outputs])
     goal = _Goal(max_drop, mean_cost, float(relative[0]))
-
-    def population(name: str) -> _Population:
-        measures = [
-            exits.Measure(name, scale, divisor)(raw)
-            for raw, (scale, _), divisor in zip(outputs, quantisation, temperatures, strict=True)
-        ]
-        return _Population(exits, np.stack(measures[:-1]), right, relative[: len(outputs)])
-
+    scales = [float(scale) for scale, _ in quantisation]
     tried = {}
-    for name in exits.MEASURES:
-        everyone = population(name)
+    for name, everyone in _populations(outputs, scales, temperatures, labels, relative):
         path = _path(everyone.of(first))
         tried[name] = (goal.reached(everyone.of(first), path), everyone, path)
     measure = min(tried, key=lambda name: tried[name][0])
@@ -221,6 +207,32 @@ class _Population:
     def cost(self, thresholds: Sequence[float]) -> float:
         """Return what an input costs on average."""
         return float(self.each_cost(thresholds).mean())
+
+
+def _refuse_unfit(outputs: Sequence[np.ndarray], labels: np.ndarray) -> None:
+    if not outputs[1:] or {len(each) for each in outputs} != {len(labels)}:
+        raise ValueError(f"got {[each.shape for each in outputs]} for {labels.shape}")
+    if len(labels) < _FEWEST:
+        fix = "give it some hundreds: thresholds of exits are chosen on them"
+        raise UserError("the tune split", f"has {len(labels)} inputs", fix)
+
+
+def _populations(
+    outputs: Sequence[np.ndarray],
+    scales: Sequence[float],
+    temperatures: Sequence[float],
+    labels: np.ndarray,
+    costs: np.ndarray,
+) -> Iterator[tuple[str, _Population]]:
+    """Yield the inputs as each of the measures sees them, by its name."""
+    exits = paths.runner()._beside("exits")
+    right = np.stack([raw.argmax(axis=1) == labels for raw in outputs])
+    for name in exits.MEASURES:
+        measures = [
+            exits.Measure(name, scale, divisor)(raw)
+            for raw, scale, divisor in zip(outputs, scales, temperatures, strict=True)
+        ]
+        yield name, _Population(exits, np.stack(measures[:-1]), right, costs[: len(outputs)])
 
 
 @dataclass(frozen=True)
