@@ -44,7 +44,7 @@ def pretend(project, monkeypatch):
     """Stages that only pretend, built once, so that the builder alone is under test."""
     for kind in stages.STAGES.values():
         monkeypatch.setattr(kind, "run", run)
-    monkeypatch.setattr(pipeline.importlib, "import_module", lambda name: None)
+    monkeypatch.setattr(pipeline, "import_module", lambda name: None)
     monkeypatch.setattr(host, "measure", lambda files, rounds: [{} for _ in files])
     build(project)
     return project

@@ -231,7 +231,7 @@ def build(project, monkeypatch, capsys):
     """Build the pipeline with such targets; return status, what was printed, and the report."""
     for kind in stages.STAGES.values():
         monkeypatch.setattr(kind, "run", run)
-    monkeypatch.setattr(pipeline.importlib, "import_module", lambda name: None)
+    monkeypatch.setattr(pipeline, "import_module", lambda name: None)
     monkeypatch.setattr(
         host, "measure", lambda files, rounds: [{"host_ms_p50": 0.5} for _ in files]
     )
