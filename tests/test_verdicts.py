@@ -10,7 +10,7 @@ from tfedge.errors import UserError
 from tfedge.plan import pipeline, stages
 from tfedge.plan.targets import foreseen, judge
 from tfedge.progress import Silent
-from tfedge.report import ladder, targets
+from tfedge.report import ladder, page, targets
 from tfedge.report.targets import Limit, Targets
 
 PI = "pi@raspi"
@@ -232,6 +232,7 @@ def build(project, monkeypatch, capsys):
     for kind in stages.STAGES.values():
         monkeypatch.setattr(kind, "run", run)
     monkeypatch.setattr(pipeline, "import_module", lambda name: None)
+    monkeypatch.setattr(page, "html", lambda *_: "<!doctype html>")  # to draw it takes a second
     monkeypatch.setattr(
         host, "measure", lambda files, rounds: [{"host_ms_p50": 0.5} for _ in files]
     )

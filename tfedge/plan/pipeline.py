@@ -180,7 +180,7 @@ def report(
     steps = plan(pipeline, root)
     found = _report(pipeline, root, steps, progress)
     if write and found["stages"]:
-        publishing.tell(_with_files(steps), root / pipeline.name, found)
+        publishing.tell(_with_files(steps), root / pipeline.name, found, anew=True)
     return found
 
 

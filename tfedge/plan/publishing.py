@@ -33,23 +33,31 @@ def publish(folders: Sequence[Path], target: Path, report: Mapping[str, Any]) ->
     tell(folders, target.parent, report)
 
 
-def tell(folders: Sequence[Path], place: Path, report: Mapping[str, Any]) -> None:
-    """Write the report into a folder: report.json, report.md, report.html and their pictures."""
+def tell(
+    folders: Sequence[Path], place: Path, report: Mapping[str, Any], *, anew: bool = False
+) -> None:
+    """Write the report into a folder: report.json, report.md, report.html and their pictures.
+
+    Args:
+      folders: As `publish` takes them.
+      anew: Draw the page even if it is there and nothing has changed.
+    """
     _put(_those(folders, EXAMPLES), place / EXAMPLES)
     if leaving.of(report) and leaving.can_plot():
         paths.replace(place / leaving.CURVE, leaving.plot(report))
     else:
         (place / leaving.CURVE).unlink(missing_ok=True)
     pictures = [name for name in (leaving.CURVE, EXAMPLES) if (place / name).is_file()]
-    told = json.dumps(report, indent=1, ensure_ascii=False)
-    paths.replace(place / "report.json", told + "\n")
+    told, file = json.dumps(report, indent=1, ensure_ascii=False) + "\n", place / "report.json"
+    same = not anew and file.is_file() and file.read_bytes() == told.encode()
     text = ladder.markdown(report, pictures)
     if (lacking := page.missing()) or not report["stages"]:
         (place / PAGE).unlink(missing_ok=True)
         text += f"\n{_WITHOUT.format(' and '.join(lacking), page.INSTALL)}\n" if lacking else ""
-    else:
+    elif not (same and (place / PAGE).is_file()):
         paths.replace(place / PAGE, page.html(report, _pictures(folders)))
     paths.replace(place / "report.md", text)
+    paths.replace(file, told)  # the last: where it is, the others are of the same report
 
 
 def _pictures(folders: Sequence[Path]) -> page.Pictures:
