@@ -247,6 +247,30 @@ def test_instructions_are_searched_for_with_few_counts(k, share):
     assert 0.96 * budget < instructions(made.network) <= budget
 
 
+def test_instructions_that_are_mostly_for_other_things_are_met_too(k):
+    """A fiftieth of the multiplications is less than can stay, not so of the instructions."""
+    from tfedge.networks.narrowing.cutting import cost_of, cut
+
+    x = images = k.Input((8, 8, 2))
+    for width in (32, 48, 64):
+        x = k.layers.ReLU()(k.layers.Conv2D(width, 3, padding="same")(x))
+    model = randomise(k.Model(images, k.layers.Dense(3)(k.layers.GlobalAveragePooling2D()(x))))
+    whole = cost_of(model, Wishes(remove=0.5), None)
+
+    def instructions(network):
+        width = network.layers[1].filters  # as if the first layer's channels cost most
+        return cost_of(network, Wishes(remove=0.5), None) - whole / 40 * (8 - width / 4)
+
+    wishes = Wishes(remove=0.98, share_of="pi5", score="l1")
+    made = cut(model, wishes, 0.02 * instructions(model), (), instructions)
+    assert instructions(made.network) <= 0.02 * instructions(model)
+
+
+def test_a_step_that_costs_nothing_stays(added):
+    kept = chosen(added, WORTH, lambda counts: float(counts[0]), 2)
+    assert kept == {"a": [0, 2], "c": [0, 1, 2, 3]}
+
+
 def test_a_network_of_which_nothing_can_go_is_refused_by_its_layers(k):
     from tfedge.networks.narrowing.cutting import cut
 

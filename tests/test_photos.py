@@ -82,6 +82,19 @@ def test_opening_again_does_not_look_at_the_photos(folder):
     assert np.array_equal(first.train.inputs, again.train.inputs)
 
 
+def test_photos_that_may_only_be_read_are_enough_and_are_left_as_they_were(folder):
+    everything = [folder, *folder.rglob("*")]
+    for one in everything:  # root may write all the same: so their times are looked at, too
+        one.chmod(0o555 if one.is_dir() else 0o444)
+    before = {one: one.stat().st_mtime_ns for one in everything}
+    try:
+        assert opened(folder).train.classes.tolist() == [0, 0, 1, 1]
+        assert {one: one.stat().st_mtime_ns for one in [folder, *folder.rglob("*")]} == before
+    finally:
+        for one in everything:
+            one.chmod(0o755 if one.is_dir() else 0o644)
+
+
 def test_thumbnails_and_photos_are_decoded_alike(folder):
     # Enough bytes a file that several threads decode them; noise does not compress.
     files = sorted((folder / "train").rglob("*.png"))

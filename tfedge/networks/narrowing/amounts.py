@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, inf
 
 import numpy as np
 
@@ -35,6 +35,10 @@ class Steps:
         step = self.multiple // gcd(self.multiple, group.made_at_once)
         first = -(-self.least // (step * group.made_at_once)) * step
         return np.array([*range(max(step, first), group.width, step), group.width])
+
+    def least_of(self, groups: Groups) -> np.ndarray:
+        """Return how many channels must stay in each group, int [groups]."""
+        return np.array([self.widths(group)[0] for group in groups.all], int)
 
 
 def comparable(scores: Scores, *, layerwise: bool, compares: bool) -> Scores:
@@ -137,7 +141,9 @@ class _Ladder:
                 worth = self._worth[group]
                 change = float(worth[choices[place]] - worth[self.counts[group]])
                 amount = spent - self.spent if self._by_cost else other[group] - self.counts[group]
-                yield _Step(change / float(amount), group, choices[place], spent)
+                # What costs nothing comes before all else on the way up, and goes last.
+                rate = change / float(amount) if amount else inf
+                yield _Step(rate, group, choices[place], spent)
 
     def take(self, step: _Step) -> None:
         self.counts[step.group], self.spent = step.count, step.spent

@@ -98,24 +98,29 @@ def _chosen(
     def at(macs: float) -> Kept:
         return choose(found, scores, costs.macs, macs, steps, by_cost=by_cost)
 
-    return _within(found, costs, budget, at, count)
+    ends = costs.macs(steps.least_of(found)), costs.macs(costs.widths)
+    return _within(found, ends, budget, at, count)
 
 
 def _within(
     found: Groups,
-    costs: Costs,
+    ends: tuple[float, float],
     budget: float,
     at: Callable[[float], Kept],
     count: Callable[[Kept], float],
 ) -> Kept:
     """Find the choice by multiply-accumulates whose instructions come nearest below a budget.
 
-    Instructions rise with multiply-accumulates, nearly in proportion, so a few counts do.
+    Instructions rise with multiply-accumulates, nearly in proportion, so a few counts do.  Where
+    little stays, most of them are for what is no multiplication.
+
+    Args:
+      ends: The multiply-accumulates of the least that can stay, and of all.
     """
-    low, high = 0.0, costs.macs(costs.widths)
+    low, high = ends
     tried: dict[tuple[int, ...], float] = {}
     best: Kept | None = None
-    guess = high * min(1.0, budget / count({}))
+    guess = max(low, high * min(1.0, budget / count({})))
     for _ in range(_COUNTS):
         kept = at(guess)
         key = tuple(counted(found, kept).tolist())
