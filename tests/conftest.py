@@ -44,6 +44,16 @@ def built(tmp_path_factory):
 
 
 @pytest.fixture
+def eager():
+    """Train step by step: to trace a graph for two steps would take most of the time."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(run_eagerly=True)
+    yield
+    tf.config.run_functions_eagerly(run_eagerly=False)
+
+
+@pytest.fixture
 def model(tmp_path):
     return write(tmp_path)
 
