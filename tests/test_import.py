@@ -9,7 +9,7 @@ from random_weights import randomise
 
 from tfedge.cli import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untimed")]
 
 DATA = """
 import numpy as np
