@@ -1,6 +1,7 @@
 # Both start from a fresh clone on a machine with Python 3.11 to 3.13 and make.
 #   make demo    handwritten digits to an int8 .tflite, and a few of them read back with it
 #   make test    every test;  make fast  those that take half a minute;  make lint  style and types
+#   make test-long  those that take many minutes each: killed builds, large networks
 # Some tests run on an emulated Pi, which apt-get and pip fetch into ~/.cache/tfedge; they need cc.
 
 PYTHON ?= python3
@@ -15,6 +16,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90
+
+test-long: $(INSTALLED)
+	$(BIN)/python -m pytest -m very_slow
 
 fast: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow"
@@ -35,4 +39,4 @@ $(INSTALLED): pyproject.toml
 clean:
 	rm -rf build .venv .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: demo test fast lint clean
+.PHONY: demo test test-long fast lint clean

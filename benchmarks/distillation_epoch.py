@@ -1,6 +1,6 @@
 """Compare an epoch of distillation with an epoch of plain training of the same student.
 
-    python benchmarks/distillation_epoch.py FOLDER [--images 40000] [--epochs 30] [--views 8]
+    python benchmarks/distillation_epoch.py FOLDER [--images 40000] [--epochs 30] [--views 4]
         [--precision bfloat16]
 
 FOLDER holds train/<class>/*.jpg and test/<class>/*.jpg of 32 x 32 pixels.  The student is ResNet-8

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import signal
 from pathlib import Path
@@ -93,3 +94,18 @@ def answer(infer, capfd):
         return status, out, "\n".join(lines)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Debian's Chromium, started once for all tests of a file."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium")
+    if not program and not os.environ.get("CI"):  # where nothing may be left out it must be there
+        pytest.skip("needs Debian's chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        # The page is ours, and the sandbox cannot be had by root.
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()

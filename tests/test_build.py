@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,54 @@ def test_evaluate_on_the_pipeline_repeats_the_builds_own_figures(built, report, 
     again = json.loads(capsys.readouterr().out)
     for name in ("accuracy", "confusion", "per_class", "count", "split"):
         assert again[name] == report["test"][name]
+
+
+def test_the_page_is_there_with_every_stage_and_its_training(built, report):
+    text = (built / "report.html").read_text("utf-8")
+    for stage in report["stages"]:
+        assert f'<th scope="row">{stage["name"]}</th>' in text
+    trained = ["teacher", "student", "sparse", "shared", "aware"]
+    assert list(report["training"]) == trained
+    assert [len(report["training"][name]) for name in trained] == [4, 4, 3, 2, 2]
+    assert text.count("Loss and accuracy while") == len(trained)
+    assert report["seed"] == 7
+    assert report["made"]["student"]["temperature"] == 4.0
+
+
+def test_layers_and_calibration_of_the_last_evaluation_are_in_the_report(report):
+    assert report["layers"]["inputs"] == 32
+    assert {"conv2d", "conv2d_1", "dense"} <= {row["layer"] for row in report["layers"]["layers"]}
+    assert all(0.45 <= share <= 0.6 for share in report["layers"]["zeros"].values())
+    assert sum(one["count"] for one in report["test"]["reliability"]["bins"]) == 103
+
+
+def test_report_opens_a_page_of_what_is_known_now(built, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr("click.launch", shown.append)
+    page = built / "report.html"
+    whole = page.read_text("utf-8")
+    page.write_text("old")
+    assert main(["report", str(PIPELINE), "--build-dir", str(built.parent), "--open"]) == 0
+    assert shown == [str(page.resolve())]
+    assert page.read_text("utf-8") == whole
+    assert capsys.readouterr().out.splitlines()[-1] == str(page.resolve())
+
+
+def test_without_what_the_page_needs_a_build_says_so_and_goes_on(
+    project, capsys, monkeypatch, built
+):
+    from tfedge.report import page
+
+    monkeypatch.setattr(page, "NEEDS", ("matplotlib", "not_installed_here"))
+    place = ["--build-dir", str(built.parent)]
+    shutil.copytree(built, project / "build/stripes")
+    assert main(["report", str(PIPELINE), *place, "--open"]) == 2
+    assert "--open: needs not_installed_here\n  run: pip install" in capsys.readouterr().err
+    there = ["--build-dir", str(project / "build")]
+    assert main(["build", str(PIPELINE), *there]) == 0
+    assert not (project / "build/stripes/report.html").exists()
+    text = (project / "build/stripes/report.md").read_text("utf-8")
+    assert "where not_installed_here can be imported: pip install 'tfedge[report]'" in text
 
 
 def test_inspect_shows_card_and_operators(built, capsys):

@@ -13,8 +13,9 @@ from tfedge.data.sampling import calibration, stratified
 from tfedge.errors import UserError
 from tfedge.progress import Silent
 from tfedge.tflite import card
-from tfedge.tflite.evaluation import evaluate
+from tfedge.tflite.evaluation import changes, evaluate
 from tfedge.tflite.packing import pack, with_measured
+from tfedge.tflite.reliability import reliability
 
 MADE = {"tfedge": "0", "pipeline": "p", "stage": "s", "key": "0" * 64}
 
@@ -39,7 +40,8 @@ def test_figures_are_those_counted_by_hand(model, split, infer):
     device = infer.Classifier(str(model))
     labels = tuple(device.labels)
     answers = np.array([device.logits(pixels).argmax() for pixels in split.inputs])
-    reference = np.where(np.arange(50) < 40, answers, (answers + 1) % 3)
+    exact = np.where(np.arange(50) < 40, answers, (answers + 1) % 3)
+    reference = np.eye(3, dtype=np.float32)[exact]
 
     found = evaluate(model, split, labels, "test", Silent(), reference=reference)
 
@@ -53,6 +55,40 @@ def test_figures_are_those_counted_by_hand(model, split, infer):
         assert found["per_class"][label] == pytest.approx(np.mean(answers[own] == number))
     assert 0 < found["host_ms_p50"] <= found["host_ms_p90"]
     assert found["runtime"] == device.runtime
+    lost = np.flatnonzero((exact == split.classes) & (answers != split.classes))
+    assert found["changed"]["lost"] == len(lost) == len(found["changed"]["shown"])
+    assert [one["input"] for one in found["changed"]["shown"]] == lost.tolist()
+    assert found["changed"]["won"] == np.sum((exact != split.classes) & (answers == split.classes))
+    assert found["reliability"] == reliability(
+        np.array([device.logits(pixels) for pixels in split.inputs]), split.classes
+    )
+    assert found["float_reliability"] == reliability(reference, split.classes)
+
+
+def test_what_was_lost_is_shown_of_every_class_in_its_turn():
+    classes = np.repeat([0, 1], [100, 3])
+    found = changes(np.full(103, 2), classes.copy(), classes)
+    assert found["lost"] == 103
+    assert found["won"] == 0
+    shown = [one["true"] for one in found["shown"]]
+    assert (shown.count(0), shown.count(1)) == (21, 3)
+    assert found["shown"][0] == {"input": 0, "true": 0, "answered": 2}
+
+
+def test_the_calibration_error_is_that_worked_by_hand():
+    # Confidences 0.9 (twice, one right) and 0.6 (right): bins 13 and 9 of 15.
+    shares = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
+    found = reliability(np.log(shares), np.array([0, 1, 1]))
+    assert found["error"] == pytest.approx((2 * 0.4 + 1 * 0.4) / 3)
+    assert [one["count"] for one in found["bins"]] == [1, 2]
+    assert found["bins"][1]["confidence"] == pytest.approx(0.9)
+    assert found["bins"][1]["accuracy"] == 0.5
+
+
+def test_confidence_of_classes_that_do_not_compete_is_each_classs_own():
+    logits = np.log(np.array([[0.9, 0.8]]) / np.array([[0.1, 0.2]]))
+    (one,) = reliability(logits, np.array([0]), "sigmoid")["bins"]
+    assert one["confidence"] == pytest.approx(0.9)
 
 
 def test_data_of_other_classes_is_refused(model, split):

@@ -334,3 +334,23 @@ def test_the_same_seed_trains_the_same_weights_and_another_others(f, keras, data
     one, same, other = run("a", 5), run("b", 5), run("c", 6)
     assert all(map(np.array_equal, one, same))
     assert not np.array_equal(one[0], other[0])
+
+
+def test_tensorboard_is_told_while_it_trains_and_changes_nothing(f, keras, data, tmp_path):
+    import tensorflow as tf
+
+    weights = []
+    for logs in (None, tmp_path / "logs"):
+        model = network(keras)
+        scratch = tmp_path / str(logs is None)
+        session = f.Session("x", data, (), 1, scratch, Silent(), logs=logs)
+        f.fit(model, COURSE, session)
+        weights.append(model.get_weights())
+    assert all(np.array_equal(*pair) for pair in zip(*weights, strict=True))
+    tags = {}
+    for file in (tmp_path / "logs").rglob("events.*"):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                tags.setdefault(value.tag, []).append(event.step)
+    assert tags["epoch_accuracy"] == [0, 1, 2] * 2  # of train and of tune
+    assert tags["epoch_loss"] == [0, 1, 2] * 2

@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 import time
 
 import pytest
@@ -8,6 +9,7 @@ from tfedge.boards import host
 from tfedge.errors import UserError
 from tfedge.plan import pipeline, stages, store
 from tfedge.progress import Silent
+from tfedge.report import page as report_page
 
 
 class FailsError(Exception):
@@ -44,7 +46,8 @@ def pretend(project, monkeypatch):
     """Stages that only pretend, built once, so that the builder alone is under test."""
     for kind in stages.STAGES.values():
         monkeypatch.setattr(kind, "run", run)
-    monkeypatch.setattr(pipeline.importlib, "import_module", lambda name: None)
+    monkeypatch.setattr(pipeline, "import_module", lambda name: None)
+    monkeypatch.setattr(report_page, "html", lambda *_: "<!doctype html>")
     monkeypatch.setattr(host, "measure", lambda files, rounds: [{} for _ in files])
     build(project)
     return project
@@ -260,6 +263,37 @@ def test_a_damaged_folder_is_noticed_and_made_again(pretend):
     build(pretend)
     assert plan(pretend) == KEPT
     assert (student / "model.h5").read_text() == "student"
+
+
+def test_a_file_that_was_edited_is_noticed_and_one_that_was_copied_is_not(pretend):
+    (student,) = (pretend / "build/stripes").glob("student-????????")
+    file = student / "model.h5"
+    os.utime(file, ns=(0, 0))  # as after a copy, or with the clock moved back
+    assert plan(pretend) == KEPT
+    file.write_text("STUDENT")  # of the same size
+    assert plan(pretend) == KEPT | {"student": "its model.h5 is missing or damaged"}
+    build(pretend)
+    assert file.read_text() == "student"
+    file.unlink()
+    assert plan(pretend) == KEPT | {"student": "its model.h5 is missing or damaged"}
+
+
+def test_a_folder_of_an_earlier_tfedge_without_hashes_is_made_again(pretend):
+    (student,) = (pretend / "build/stripes").glob("student-????????")
+    record = json.loads((student / "stage.json").read_text())
+    record["files"] = {name: seen["bytes"] for name, seen in record["files"].items()}
+    (student / "stage.json").write_text(json.dumps(record))
+    assert plan(pretend) == KEPT | {"student": "its stage.json is missing or damaged"}
+
+
+def test_the_page_is_drawn_again_only_where_the_report_has_changed(pretend):
+    page = pretend / "build/stripes/report.html"
+    page.write_text("drawn")
+    build(pretend)
+    assert page.read_text() == "drawn"
+    page.with_name("report.json").write_bytes(b"\xff")
+    build(pretend)
+    assert page.read_text().startswith("<!doctype html>")
 
 
 def test_a_tflite_of_other_settings_is_not_taken_for_this_builds(pretend):

@@ -10,7 +10,7 @@ from tfedge.errors import UserError
 from tfedge.plan import pipeline, stages
 from tfedge.plan.targets import foreseen, judge
 from tfedge.progress import Silent
-from tfedge.report import ladder, targets
+from tfedge.report import ladder, page, targets
 from tfedge.report.targets import Limit, Targets
 
 PI = "pi@raspi"
@@ -231,7 +231,8 @@ def build(project, monkeypatch, capsys):
     """Build the pipeline with such targets; return status, what was printed, and the report."""
     for kind in stages.STAGES.values():
         monkeypatch.setattr(kind, "run", run)
-    monkeypatch.setattr(pipeline.importlib, "import_module", lambda name: None)
+    monkeypatch.setattr(pipeline, "import_module", lambda name: None)
+    monkeypatch.setattr(page, "html", lambda *_: "<!doctype html>")  # to draw it takes a second
     monkeypatch.setattr(
         host, "measure", lambda files, rounds: [{"host_ms_p50": 0.5} for _ in files]
     )

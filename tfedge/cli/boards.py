@@ -107,7 +107,7 @@ def cost(model: Path, targets: tuple[str, ...], *, as_json: bool) -> None:
 @click.option("--bench", type=click.IntRange(1), metavar="N", help="Time N inferences there.")
 @click.option("--rollback", is_flag=True, help="Go back to the version before.")
 @BUILD_DIR
-def deploy(  # noqa: PLR0913 - click hands over an argument for every option
+def deploy(
     target: str,
     model: Path | None,
     *,

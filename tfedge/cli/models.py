@@ -56,7 +56,7 @@ def evaluate(
 @SET
 @BUILD_DIR
 @JSON
-def compare(  # noqa: PLR0913 - click hands over an argument for every option
+def compare(
     float_: Path,
     int8: Path,
     data: Path,

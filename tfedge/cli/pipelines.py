@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tfedge.errors import CheckError, UserError
 @click.argument("file", type=PATH)
 @click.option("--until", default="", metavar="STAGE", help="Stop after this stage.")
 @click.option("--fresh", is_flag=True, help="Run every stage again, finished or not.")
+@click.option("--tensorboard", is_flag=True, help="Write trainings' curves for TensorBoard, live.")
 @SET
 @BUILD_DIR
 @JSON
@@ -24,6 +26,7 @@ def build(
     until: str,
     *,
     fresh: bool,
+    tensorboard: bool,
     changes: tuple[str, ...],
     build_dir: Path,
     as_json: bool,
@@ -38,7 +41,14 @@ def build(
     from tfedge.report import ladder, targets
 
     loaded = pipeline.load(file, changes)
-    pipeline.build(loaded, build_dir, progress.terminal(), until=until, fresh=fresh)
+    if tensorboard:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise UserError("--tensorboard", "needs tensorboard", "run: pip install tensorboard")
+        place = build_dir / loaded.name / pipeline.TENSORBOARD
+        progress.terminal().say(f"tensorboard  watch with: tensorboard --logdir {place}")
+    pipeline.build(
+        loaded, build_dir, progress.terminal(), until=until, fresh=fresh, tensorboard=tensorboard
+    )
     result = pipeline.result(loaded, build_dir)
     report = json.loads(result.with_name("report.json").read_text("utf-8"))
     click.echo(json.dumps(report, indent=1) if as_json else ladder.table(report))
@@ -103,20 +113,31 @@ def new(folder: Path, photos: str) -> None:
 
 @click.command()
 @click.argument("file", type=PATH)
+@click.option("--open", "opened", is_flag=True, help="Write report.html anew and open it.")
 @SET
 @BUILD_DIR
 @JSON
-def report(file: Path, changes: tuple[str, ...], build_dir: Path, *, as_json: bool) -> None:
+def report(
+    file: Path, changes: tuple[str, ...], build_dir: Path, *, opened: bool, as_json: bool
+) -> None:
     """Print the ladder of FILE's finished stages: accuracy, bytes, MACs, milliseconds, memory.
 
     Milliseconds and memory are this machine's, of all files in turn; they are measured once.  Where
-    FILE has targets, a verdict on each stands below.
+    FILE has targets, a verdict on each stands below.  With pictures it is report.html, beside the
+    .tflite, which each build writes where matplotlib and jinja2 are: pip install 'tfedge[report]'.
     """
-    from tfedge.plan import pipeline
-    from tfedge.report import ladder
+    from tfedge.plan import pipeline, publishing
+    from tfedge.report import ladder, page
 
-    found = pipeline.report(pipeline.load(file, changes), build_dir, progress.terminal())
+    if opened and (lacking := page.missing()):
+        raise UserError("--open", f"needs {' and '.join(lacking)}", f"run: {page.INSTALL}")
+    loaded = pipeline.load(file, changes)
+    found = pipeline.report(loaded, build_dir, progress.terminal(), write=opened)
     if not found["stages"]:
         fix = f"run: tfedge build {file}; and what was built with --set is reported with it"
         raise UserError(file, "no stage of these settings is built yet", fix)
     click.echo(json.dumps(found, indent=1) if as_json else ladder.table(found))
+    if opened:
+        shown = pipeline.result(loaded, build_dir).with_name(publishing.PAGE).resolve()
+        click.echo(f"\n{shown}", err=as_json)
+        click.launch(str(shown))

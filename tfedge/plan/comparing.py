@@ -77,7 +77,7 @@ def compare(
 
     from tfedge.data.sampling import stratified
     from tfedge.figures import accuracy_figures
-    from tfedge.tflite import card, comparison
+    from tfedge.tflite import card, comparison, layerwise
     from tfedge.tflite.running import answers
 
     quantised = files.quantised
@@ -106,16 +106,8 @@ def compare(
         for word, said in classes.items()
     }
     figures["agreement"] = float(np.mean(classes["float"] == classes["quantised"]))
-    return figures | {"split": name, "inputs": found.count, **as_values(found)}
-
-
-def as_values(found: Any) -> dict[str, Any]:
-    """Return a `tflite.comparison.Comparison` as JSON values; what a layer has not is absent."""
-    rows = [vars(layer) | {"fused": list(layer.fused)} for layer in found.layers]
-    return {
-        "left_out": found.left_out,
-        "layers": [{k: value for k, value in row.items() if value is not None} for row in rows],
-    }
+    told = {"left_out": found.left_out, "layers": layerwise.rows(found)}
+    return figures | {"split": name, "inputs": found.count, **told}
 
 
 def _examples(

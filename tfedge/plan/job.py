@@ -29,6 +29,8 @@ COMPILED = "model_edgetpu.tflite"
 """Of a `convert` for a Coral; named as Google's compiler does."""
 EXAMPLES = "leaving.png"
 """Pictures of the data that leave at each exit, a row an exit."""
+LOST = "lost.npz"
+"""Pictures that only the float network has right: uint8 [count, height, width, channels]."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Job:
       made_by: What a card says of its origin: versions, pipeline, stage, key.
       pipeline_mean: Of the [data] table's normalisation, which all networks of builders take.
       pipeline_std: As `pipeline_mean`.
+      logs: Folder for TensorBoard's events; None if nobody wants them.
       lessons: Folder for what teachers answer to the data; in `scratch` unless stages share one.
     """
 
@@ -63,6 +66,7 @@ class Job:
     made_by: Mapping[str, str]
     pipeline_mean: tuple[float, ...]
     pipeline_std: tuple[float, ...]
+    logs: Path | None = None
     lessons: Path | None = None
 
     def load(self, setting: str) -> Any:
@@ -135,7 +139,8 @@ class Job:
         from tfedge.training.fitting import Session
 
         seed_everything(self.seed)
-        return Session(self.name, self.data, self.augment, self.seed, self.scratch, self.progress)
+        given = (self.name, self.data, self.augment, self.seed, self.scratch, self.progress)
+        return Session(*given, logs=self.logs)
 
     def taught(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import importlib.metadata
 import inspect
 import json
@@ -12,6 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from tfedge.report import ladder
 from tfedge.report.targets import Targets
 
 FRESH = "--fresh"
+TENSORBOARD = "tensorboard"
 RESERVED = ("data", "settings", "targets")
 
 
@@ -135,12 +136,14 @@ def build(
     *,
     until: str = "",
     fresh: bool = False,
+    tensorboard: bool = False,
 ) -> list[Step]:
     """Run what the plan says must run, in the order of the file, and write the report.
 
     Args:
       until: The last stage to run; all if empty.
       fresh: Run every stage again, finished or not.
+      tensorboard: Let trainings write events, below ``build/<pipeline>/tensorboard``.
     """
     if until and until not in pipeline.stages:
         fix = did_you_mean(until, pipeline.stages)
@@ -154,7 +157,8 @@ def build(
             if step.why:
                 progress.say(f"{step.name:12} runs   {step.why}")
                 data = data or pipeline.source.open(root, progress)
-                _run(step, pipeline, {s.name: s.folder for s in steps}, data, progress)
+                logs = root / pipeline.name / TENSORBOARD / step.name if tensorboard else None
+                _run(step, pipeline, {s.name: s.folder for s in steps}, data, progress, logs)
             else:
                 progress.say(f"{step.name:12} kept   {step.folder}")
             if step.name == until:
@@ -163,12 +167,21 @@ def build(
     return steps
 
 
-def report(pipeline: Pipeline, root: Path, progress: Progress) -> dict[str, Any]:
+def report(
+    pipeline: Pipeline, root: Path, progress: Progress, *, write: bool = False
+) -> dict[str, Any]:
     """Gather the figures of every finished stage, of this machine, and of boards.
 
     What this machine has not measured yet of these files, it measures now.
+
+    Args:
+      write: Write the report's files anew, too.
     """
-    return _report(pipeline, root, plan(pipeline, root), progress)
+    steps = plan(pipeline, root)
+    found = _report(pipeline, root, steps, progress)
+    if write and found["stages"]:
+        publishing.tell(_with_files(steps), root / pipeline.name, found, anew=True)
+    return found
 
 
 def result(pipeline: Pipeline, root: Path) -> Path:
@@ -193,9 +206,10 @@ def _run(
     folders: Mapping[str, Path],
     data: Any,
     progress: Progress,
+    logs: Path | None,
 ) -> None:
     with quietly():
-        importlib.import_module("tfedge.networks.backend")
+        import_module("tfedge.networks.backend")
     record: dict[str, Any] = {"recipe": step.recipe, "versions": _versions()}
     started = time.perf_counter()
     if step.why == FRESH:
@@ -220,6 +234,7 @@ def _run(
             },
             pipeline_mean=data.mean,
             pipeline_std=data.std,
+            logs=logs,
             lessons=step.folder.parent / LESSONS / store.key_of(step.recipe["data"])[:16],
         )
         ours = type(step.stage) in STAGES.values()
@@ -282,9 +297,14 @@ def _report(
 def _publish(pipeline: Pipeline, root: Path, data: dict[str, Any], progress: Progress) -> None:
     """Put the last .tflite and the report where a user looks for them."""
     steps = [step for step in plan(pipeline, root, data=data) if not step.why]
-    folders = [step.folder for step in steps if getattr(step.stage, "makes", "") == "tflite"]
     report = _report(pipeline, root, steps, progress)
-    publishing.publish(folders, result(pipeline, root), report)
+    publishing.publish(_with_files(steps), result(pipeline, root), report)
+
+
+def _with_files(steps: Sequence[Step]) -> list[Path]:
+    """Return the folders of the finished stages that make a .tflite."""
+    made = [step for step in steps if getattr(step.stage, "makes", "") == "tflite"]
+    return [step.folder for step in made if not step.why]
 
 
 def _records(steps: Sequence[Step]) -> Iterator[dict[str, Any]]:

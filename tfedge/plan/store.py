@@ -122,7 +122,7 @@ def finished(folder: Path, record: Mapping[str, Any]) -> Iterator[Path]:
     partial.mkdir(parents=True, exist_ok=True)
     yield partial
     shutil.rmtree(partial / SCRATCH, ignore_errors=True)
-    files = {file.name: file.stat().st_size for file in partial.iterdir() if file.name != RECORD}
+    files = {file.name: _seen(file) for file in partial.iterdir() if file.name != RECORD}
     content = {**record, "files": files}
     paths.replace(partial / RECORD, json.dumps(content, indent=2, sort_keys=True) + "\n")
     old = folder.with_name(folder.name + ".old")
@@ -141,6 +141,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
     parts = ("recipe", "figures", "seconds", "versions", "files")
     whole = isinstance(record, dict) and all(part in record for part in parts)
+    whole = whole and all(isinstance(seen, dict) for seen in record["files"].values())
     return record if whole else None
 
 
@@ -151,11 +152,32 @@ def damage(folder: Path) -> str:
     record = read_record(folder)
     if record is None:
         return f"its {RECORD} is missing or damaged"
-    for name, size in record["files"].items():
-        file = folder / name
-        if not file.is_file() or file.stat().st_size != size:
+    for name, seen in record["files"].items():
+        if not _is_whole(folder / name, seen):
             return f"its {name} is missing or damaged"
     return ""
+
+
+def _seen(file: Path) -> dict[str, Any]:
+    """Return what tells later whether a file has changed."""
+    stat = file.stat()
+    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": _sha256(file)}
+
+
+def _is_whole(file: Path, seen: Mapping[str, Any]) -> bool:
+    """Whether a file is as it was; one whose time is another is read, such as a copy."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return False
+    if not file.is_file() or stat.st_size != seen["bytes"]:
+        return False
+    return bool(stat.st_mtime_ns == seen["mtime_ns"] or _sha256(file) == seen["sha256"])
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def discard_partial(folder: Path) -> None:

@@ -26,13 +26,15 @@ COLUMNS = {
 }
 """The figures of a row, in their order, with the words above their column."""
 
-ELSEWHERE = ("test", "history", "host_ms_p50")
+ELSEWHERE = ("test", "history", "host_ms_p50", "layers")
 """What stages know and no row shows as theirs."""
 
 GAINS = {**earned.FIGURES, "raw_bytes": "bytes"}
 """The figures of the last line, with their words."""
 
 _MS_ROUNDED = 0.1
+
+_OWN = ("name", "use", "of", "key", "seconds")
 
 LEFT_OUT = ("history", "zeros", "clusters", "test", "notes", "left_in_float", "epochs", "count")
 
@@ -46,39 +48,50 @@ def report_of(
     """Join the records of finished stages into a report, as JSON values.
 
     A figure that was not measured is absent.  ``test`` is what the last `evaluate` found,
-    ``boards`` what boards have measured of the result; a stage's ``earned`` says in words what it
-    did to the figures of the one that it was made of, ``of``.
+    ``layers`` what it found of each, ``training`` the rows of each training's epochs, ``made`` the
+    settings, ``data`` and ``seed`` what else decided the results, ``boards`` what boards have
+    measured.  A stage's ``earned`` says in words what it did to the figures of the one that it was
+    made of, ``of``.
 
     Args:
       here: What this machine has measured of each stage's file, see `boards.host`.  A stage's own
         milliseconds are left out: they were taken at another time than those of the others.
     """
     records = list(records)
-    report: dict[str, Any] = {"pipeline": pipeline, "stages": []}
+    report: dict[str, Any] = {"pipeline": pipeline}
+    report["stages"] = [_row(one, (here or {}).get(one["name"], {})) for one in records]
     for record in records:
-        own = {name: record[name] for name in ("name", "use", "of", "key", "seconds")}
-        figures = {k: v for k, v in record["figures"].items() if k not in ELSEWHERE}
-        if "against" in record["figures"].get("test", {}):
-            figures["against"] = record["figures"]["test"]["against"]
-        timed = dict((here or {}).get(record["name"], {}))
-        if "failed" in timed:
-            why = f"not measured on this machine: {timed.pop('failed')}"
-            figures["notes"] = [*figures.get("notes", ()), why]
-        report["stages"].append(own | figures | timed)
-        if "test" in record["figures"]:
-            report["test"] = record["figures"]["test"]
+        found = record["figures"]
+        report |= {name: found[name] for name in ("test", "layers") if name in found}
     for stage, words in earned.lines(report["stages"]).items():
         report["stages"][stage]["earned"] = words
+    report["training"] = {
+        one["name"]: one["figures"]["history"] for one in records if one["figures"].get("history")
+    }
+    report["made"] = {one["name"]: one["recipe"]["settings"] for one in records if "recipe" in one}
     if records:
         report["versions"] = records[-1]["versions"]
+        report |= {k: v for k, v in records[-1].get("recipe", {}).items() if k in ("data", "seed")}
     if boards := [dict(figures) for figures in measured]:
         report["boards"] = boards
     return report
 
 
+def _row(record: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stage's figures, its own milliseconds replaced by those of the run of all."""
+    figures = {k: v for k, v in record["figures"].items() if k not in ELSEWHERE}
+    if "against" in record["figures"].get("test", {}):
+        figures["against"] = record["figures"]["test"]["against"]
+    timed = dict(here)
+    if "failed" in timed:
+        why = f"not measured on this machine: {timed.pop('failed')}"
+        figures["notes"] = [*figures.get("notes", ()), why]
+    return {name: record[name] for name in _OWN} | figures | timed
+
+
 def table(report: Mapping[str, Any]) -> str:
     """Lay the ladder out for a terminal, with what was gained as the last line."""
-    head, *rows = _cells(report)
+    head, *rows = cells(report)
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     text = (1, 0, 3)  # names and words stand left, numbers right
     lines = [
@@ -91,7 +104,7 @@ def table(report: Mapping[str, Any]) -> str:
     own = [board_line(figures) for figures in report.get("boards", ())]
     verdicts = targets.lines(report)
     held = ["", *verdicts] if verdicts else []
-    return "\n".join([*lines, *_notes(report), "", gained(report), *own, *held])
+    return "\n".join([*lines, *notes(report), "", gained(report), *own, *held])
 
 
 def markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
@@ -100,11 +113,11 @@ def markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
     Args:
       pictures: Names of those that lie beside it; see `leaving.markdown`.
     """
-    head, *rows = _cells(report)
+    head, *rows = cells(report)
     lines = [f"# {report['pipeline']}", ""]
     lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    lines += ["", *(f"- {note.strip()}" for note in _notes(report)), "", gained(report), ""]
+    lines += ["", *(f"- {note.strip()}" for note in notes(report)), "", gained(report), ""]
     lines += targets.markdown(report)
     if "boards" in report:
         lines += ["## On boards", "", *(f"- {board_line(one)}" for one in report["boards"]), ""]
@@ -196,7 +209,8 @@ def brief(figures: Mapping[str, Any]) -> str:
     )
 
 
-def _cells(report: Mapping[str, Any]) -> list[list[str]]:
+def cells(report: Mapping[str, Any]) -> list[list[str]]:
+    """Return the ladder as texts: the words above the columns, then a row a stage."""
     shown = [name for name in COLUMNS if any(name in stage for stage in report["stages"])]
     rows = [[_cell(name, stage) for name in shown] for stage in report["stages"]]
     return [[COLUMNS[name] for name in shown], *rows]
@@ -220,7 +234,8 @@ def _cell(name: str, stage: Mapping[str, Any]) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _notes(report: Mapping[str, Any]) -> list[str]:
+def notes(report: Mapping[str, Any]) -> list[str]:
+    """Return what is to be said of each stage, a line each."""
     return [
         f"  {stage['name']}: {note}"
         for stage in report["stages"]

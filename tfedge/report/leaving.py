@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.util
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CURVE = "leaving.svg"
 """The name of the picture that `plot` draws, beside the report."""
@@ -34,7 +37,7 @@ def markdown(stage: Mapping[str, Any], pictures: Sequence[str] = ()) -> list[str
       pictures: Names of those that lie beside the page.
     """
     leaving = stage["leaving"]
-    lines = ["## Leaving early", "", _summary(stage), ""]
+    lines = ["## Leaving early", "", summary(stage), ""]
     lines += ["| exit | share | accuracy there | accuracy if all left there |"]
     lines += ["|---|" + "---:|" * 3]
     for one in leaving["exits"]:
@@ -43,8 +46,8 @@ def markdown(stage: Mapping[str, Any], pictures: Sequence[str] = ()) -> list[str
         lines += [f"| exit_{one['exit']} | {100 * one['share']:.1f} % | {own} | {every} |"]
     lines += ["", "| cost of an input | " + " | ".join(_COSTS) + " | whole network | saved |"]
     lines += ["|---|" + "---:|" * (len(_COSTS) + 2)]
-    for words, cost in _costs(stage):
-        cells = [_number(cost[name]) for name in (*_COSTS, "whole")]
+    for words, cost in costs(stage):
+        cells = [number(cost[name]) for name in (*_COSTS, "whole")]
         lines += [f"| {words} | {' | '.join(cells)} | {100 * cost['saved']:.1f} % |"]
     lines += ["", *_curve(stage), ""]
     if CURVE in pictures:
@@ -82,28 +85,31 @@ def plot(report: Mapping[str, Any]) -> bytes:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
+    with mpl.rc_context({"svg.hashsalt": "tfedge"}):
+        figure = Figure(figsize=(7.0, 4.5), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure.add_subplot(), report)
+        out = io.BytesIO()
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()
+
+
+def draw(axes: Axes, report: Mapping[str, Any]) -> None:
+    """Draw what `plot` says."""
     stage = of(report)
     if stage is None:
         raise ValueError("no stage of the report has exits")
     leaving = stage["leaving"]
-    words, _ = next(_costs(stage))
-    curve = sorted(_points(stage))
-    with mpl.rc_context({"svg.hashsalt": "tfedge"}):
-        figure = Figure(figsize=(7.0, 4.5), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        axes.plot(*zip(*curve, strict=True), "o-", ms=3, label=f"{stage['name']}, by effort")
-        cost, chosen = next(_costs(stage))[1]["mean"], leaving["accuracy"]
-        axes.plot([cost], [100 * chosen], "D", color="tab:red", label="as built")
-        for name, x, y in static(report):
-            axes.plot([x], [y], "s", color="0.4")
-            axes.annotate(name, (x, y), xytext=(4, -10), textcoords="offset points", fontsize=7)
-        axes.set_xlabel(f"{words}, mean of an input")
-        axes.set_ylabel(f"accuracy on {leaving['split']}, %")
-        axes.legend(loc="lower right")
-        out = io.BytesIO()
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    return out.getvalue()
+    words, bill = next(costs(stage))
+    label = f"{stage['name']}, by effort"
+    axes.plot(*zip(*sorted(_points(stage)), strict=True), "o-", ms=3, label=label)
+    axes.plot([bill["mean"]], [100 * leaving["accuracy"]], "D", color="C1", label="as built")
+    for name, x, y in static(report):
+        axes.plot([x], [y], "s", color="C2")
+        axes.annotate(name, (x, y), xytext=(4, -10), textcoords="offset points", fontsize=7)
+    axes.set_xlabel(f"{words}, mean of an input")
+    axes.set_ylabel(f"accuracy on {leaving['split']}, %")
+    axes.legend(loc="lower right")
 
 
 def static(report: Mapping[str, Any]) -> list[tuple[str, float, float]]:
@@ -128,7 +134,8 @@ def _label(stage: Mapping[str, Any]) -> str:
     return f"{stage['name']}, last exit" if "leaving" in stage else str(stage["name"])
 
 
-def _summary(stage: Mapping[str, Any]) -> str:
+def summary(stage: Mapping[str, Any]) -> str:
+    """Say in a sentence what leaving early comes to."""
     leaving = stage["leaving"]
     low, high = 100 * leaving["accuracy_low"], 100 * leaving["accuracy_high"]
     return (
@@ -139,7 +146,7 @@ def _summary(stage: Mapping[str, Any]) -> str:
     )
 
 
-def _costs(stage: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
+def costs(stage: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield what an input costs, in words and numbers: on boards first, then in MACs."""
     leaving = stage["leaving"]
     for board, words in _BOARDS.items():
@@ -172,16 +179,16 @@ def _points(stage: Mapping[str, Any]) -> list[tuple[float, float]]:
 
 def _curve(stage: Mapping[str, Any]) -> list[str]:
     """Write the operating points as a table, in lines."""
-    words, _ = next(_costs(stage))
+    words, _ = next(costs(stage))
     lines = [f"| effort | mean cost ({words}) | accuracy | share by exit |", "|---:|---:|---:|---|"]
     points = stage["leaving"]["points"]
     for point, (cost, accuracy) in zip(points, _points(stage), strict=True):
         shares = ", ".join(f"{share:.0%}" for share in point["shares"])
         effort = f"{point['effort']:.3f}"
-        lines.append(f"| {effort} | {_number(cost)} | {accuracy:.2f} % | {shares} |")
+        lines.append(f"| {effort} | {number(cost)} | {accuracy:.2f} % | {shares} |")
     return lines
 
 
-def _number(cost: float) -> str:
+def number(cost: float) -> str:
     """Write instructions or multiply-accumulates whole, and a share of them not."""
     return f"{cost:,.0f}" if cost >= _LARGE else f"{cost:.3f}"

@@ -129,12 +129,27 @@ def markdown(report: Mapping[str, Any]) -> list[str]:
         return []
     out = ["## Targets", "", f"{summary(found).capitalize()}.", ""]
     out += ["| target | limit | measured | verdict |", "|---|---:|---:|---|"]
-    for one in found:
-        limit, figure = _limit(one), _figure(one) if "value" in one else ""
-        why = f": {one['why']}; {one['how']}" if "why" in one else ""
-        verdict = f"{one['verdict']} {_by(one)}".strip() + why
-        out.append(f"| {limit.label} | {number(limit, limit.value)} | {figure} | {verdict} |")
+    for one in rows(report):
+        verdict = one["verdict"] + (f": {one['why']}" if one["why"] else "")
+        out.append(f"| {one['target']} | {one['limit']} | {one['measured']} | {verdict} |")
     return [*out, ""]
+
+
+def rows(report: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """Yield the verdicts as texts: ``target``, ``limit``, ``measured``, ``verdict`` and ``why``.
+
+    Their ``mood`` is the verdict's word alone.
+    """
+    for one in report.get("targets", ()):
+        limit = _limit(one)
+        yield {
+            "target": limit.label,
+            "limit": number(limit, limit.value),
+            "measured": _figure(one) if "value" in one else "",
+            "verdict": f"{one['verdict']} {_by(one)}".strip(),
+            "why": f"{one['why']}; {one['how']}" if "why" in one else "",
+            "mood": one["verdict"],
+        }
 
 
 def summary(found: Sequence[Mapping[str, Any]]) -> str:

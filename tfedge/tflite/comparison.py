@@ -52,6 +52,7 @@ class LayerDifference:
       weights_db: Signal to noise of its weights; None where it has none.
       lost: How many of its `channels` their shared range is too coarse for, see `LOST_DB`.
       order: Its place in the network, from 0.
+      step: Its operator in the float file that damages most, or `flow.INPUT`.
     """
 
     layer: str
@@ -63,6 +64,7 @@ class LayerDifference:
     lost: int
     channels: int
     order: int
+    step: int
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ def _by_layer(work: Attribution, ours: Flow, theirs: Flow, layers: Layers) -> li
             lost=max(_lost(damage) for _, damage in parts),
             channels=max(np.size(damage.channels.signal) for _, damage in parts),
             order=place,
+            step=min(parts, key=lambda part: decibels(1.0, _own(part[1])))[0],
         )
         for place, (name, parts) in enumerate(found.items())
     ]

@@ -10,9 +10,15 @@ import numpy as np
 
 from tfedge import paths
 from tfedge.data.dataset import Split
+from tfedge.data.sampling import stratified
 from tfedge.errors import UserError
 from tfedge.figures import accuracy_figures
 from tfedge.progress import Progress, quietly
+from tfedge.tflite.facts import facts
+from tfedge.tflite.reliability import reliability
+
+SHOWN = 24
+"""How many inputs that were lost are named."""
 
 
 def evaluate(
@@ -29,12 +35,13 @@ def evaluate(
     Args:
       labels: In the order of `split`'s class numbers.
       name: What the split is called in the figures.
-      reference: Classes that the float network answers, int [count]; gives ``agreement``.
+      reference: Logits of the float network, float32 [count, classes]; gives ``agreement``, its
+        own ``float_reliability``, and ``changed``, see `changes`.
 
     Returns:
       ``accuracy`` with its interval, ``per_class`` accuracy by label, ``confusion`` as counts with
-      a row for each true class, ``host_ms_p50`` and ``host_ms_p90`` of one input on this machine,
-      and the ``runtime`` that ran.
+      a row for each true class, ``reliability`` (see `reliability.reliability`), ``host_ms_p50``
+      and ``host_ms_p90`` of one input on this machine, and the ``runtime`` that ran.
     """
     runner = paths.runner()
     try:
@@ -46,12 +53,12 @@ def evaluate(
         problem = f"is stage {model.card['exits']['stage']} of a network, in a file of its own"
         raise UserError(file, problem, "measure the .tflite of the whole, which answers the same")
     _check_labels(tuple(model.labels), labels, file)
-    answers, times_ms = _run(model, split, name, progress)
+    raw, times_ms = _run(model, split, name, progress)
+    answers = raw.argmax(axis=-1)
     right = answers == split.classes
     confusion = np.zeros((len(labels), len(labels)), np.int64)
     np.add.at(confusion, (split.classes, answers), 1)
-    counts = np.bincount(split.classes, minlength=len(labels))
-    hits = confusion.diagonal()
+    counts, hits = confusion.sum(axis=1), confusion.diagonal()
     figures = accuracy_figures(int(right.sum()), len(right), name)
     figures["labels"] = list(labels)
     figures["per_class"] = {
@@ -60,17 +67,47 @@ def evaluate(
         if count
     }
     figures["confusion"] = confusion.tolist()
+    kind = model.card["output"].get("probabilities", "softmax")
+    figures["reliability"] = reliability(_real(file, raw), split.classes, kind)
     if reference is not None:
-        figures["agreement"] = float(np.mean(answers == reference))
+        exact = reference.argmax(axis=-1)
+        figures["agreement"] = float(np.mean(answers == exact))
+        figures["float_reliability"] = reliability(reference, split.classes, kind)
+        figures["changed"] = changes(answers, exact, split.classes)
     p50, p90 = np.percentile(times_ms, [50, 90])
     figures |= {"host_ms_p50": round(float(p50), 4), "host_ms_p90": round(float(p90), 4)}
     return figures | {"runtime": model.runtime}
 
 
+def changes(answers: np.ndarray, reference: np.ndarray, classes: np.ndarray) -> dict[str, Any]:
+    """Name the inputs that only one of two networks answers rightly.
+
+    Args:
+      answers: Classes that the file answers, int [count].
+      reference: Those that the float network answers.
+      classes: The true ones.
+
+    Returns:
+      ``lost``, how many the float network alone has right, ``won``, how many the file alone, and
+      ``shown``, up to `SHOWN` of the lost, every class in its turn: ``input``, its number in the
+      split, and the classes ``true`` and ``answered``.
+    """
+    lost = np.flatnonzero((reference == classes) & (answers != classes))
+    won = int(((reference != classes) & (answers == classes)).sum())
+    shown = lost[np.sort(stratified(classes[lost], SHOWN))]
+    return {
+        "lost": len(lost),
+        "won": won,
+        "shown": [
+            {"input": int(i), "true": int(classes[i]), "answered": int(answers[i])} for i in shown
+        ],
+    }
+
+
 def _run(model: Any, split: Split, name: str, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class answered to each input and the milliseconds it took."""
+    """Return what is answered to each input, as it is, and the milliseconds it took."""
     count = len(split.classes)
-    answers, times = np.empty(count, np.int64), np.empty(count)
+    answers, times = np.empty((count, len(model.labels)), np.float32), np.empty(count)
     clock, raw, inputs = time.perf_counter, model.raw, split.inputs
     with progress.bar(f"{name} split", count) as advance:
         for start in range(0, count, 1000):
@@ -79,9 +116,18 @@ def _run(model: Any, split: Split, name: str, progress: Progress) -> tuple[np.nd
                 began = clock()
                 answer = raw(item)
                 times[number] = clock() - began
-                answers[number] = answer.argmax()
+                answers[number] = answer
             advance(stop, "")
     return answers, 1e3 * times
+
+
+def _real(file: Path, raw: np.ndarray) -> np.ndarray:
+    """Return the logits that a file's outputs, float32 [count, classes], stand for."""
+    subgraph = facts(file.read_bytes(), file).subgraphs[0]
+    output = subgraph.tensors[subgraph.outputs[0]]
+    if not output.scales:
+        return raw
+    return (raw - np.float32(output.zero_points[0])) * np.float32(output.scales[0])
 
 
 def _check_labels(model: tuple[str, ...], data: tuple[str, ...], file: Path) -> None:

@@ -23,6 +23,9 @@ from tfedge.training.distillation import Distiller
 from tfedge.training.exits import JointTraining
 from tfedge.training.keeper import Keeper
 
+_EVERY = 20
+"""Batches after which TensorBoard is told."""
+
 
 @dataclass(frozen=True)
 class Session:
@@ -33,6 +36,7 @@ class Session:
       augment: See `training_batches`.
       seed: Decides the order of the inputs and their augmentation.
       scratch: Where each epoch's state is saved; a fit that finds one there goes on from it.
+      logs: Where TensorBoard's events go; None for none.
     """
 
     label: str
@@ -41,6 +45,7 @@ class Session:
     seed: int
     scratch: Path
     progress: Progress
+    logs: Path | None = None
 
 
 def fit(
@@ -78,7 +83,7 @@ def fit(
                 steps_per_epoch=steps,
                 validation_data=evaluation_batches(data, data.tune),
                 class_weight=_class_weights(course, data),
-                callbacks=[_reseeding(session.seed), *callbacks, keeper, meter],
+                callbacks=[_reseeding(session.seed), *callbacks, keeper, meter, *_told(session)],
                 verbose=0,
             )
     if course.keep == "best":
@@ -126,6 +131,17 @@ def _batches(model: keras.Model, course: Course, session: Session, first: int) -
         epochs=course.epochs,
         numbered=lessons is not None,
     )
+
+
+def _told(session: Session) -> list[keras.callbacks.Callback]:
+    """Return what writes a training's curves for TensorBoard, while it runs."""
+    if session.logs is None:
+        return []
+    return [
+        keras.callbacks.TensorBoard(
+            str(session.logs), write_graph=False, update_freq=_EVERY, profile_batch=0
+        )
+    ]
 
 
 def _reseeding(seed: int) -> keras.callbacks.Callback:

@@ -12,7 +12,7 @@ from tfedge.boards.pi import BOARDS
 from tfedge.declarations import Converted, Network, required, setting
 from tfedge.errors import CheckError, UserError, did_you_mean
 from tfedge.plan.job import TFLITE, Job, file_figures
-from tfedge.plan.stages import leaving
+from tfedge.plan.stages import evidence, leaving
 from tfedge.plan.stages.writing import IN_LADDER, written
 from tfedge.tflite.wishes import Leaving, Wishes
 
@@ -150,7 +150,7 @@ def _held_to(target: Any, flatbuffer: bytes, layers: Any, label: str) -> dict[st
 class Evaluate:
     """Measure a .tflite on the test split, by the board's own script."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     makes: ClassVar[str] = "tflite"
 
     of: Converted = required("stage whose .tflite is measured")
@@ -159,6 +159,9 @@ class Evaluate:
         None,
         "boards, of pi4 and pi5, whose Arm instructions of one inference are counted; [] for none;"
         " if unset, both where nothing need be fetched for it",
+    )
+    compared: int = setting(
+        32, "tune inputs that its layers are compared with the network's on; 0 for none", low=0
     )
 
     def check(self, where: str) -> None:
@@ -176,10 +179,10 @@ class Evaluate:
         from tfedge.tflite.packing import with_measured
         from tfedge.training.fitting import logits_of
 
-        data = job.data
+        data, network = job.data, job.load("of")
         file = job.inputs["of"] / TFLITE
-        answers = logits_of(job.load("of"), data, data.test).argmax(axis=-1)
-        test = evaluate(file, data.test, data.labels, "test", job.progress, reference=answers)
+        logits = logits_of(network, data, data.test)
+        test = evaluate(file, data.test, data.labels, "test", job.progress, reference=logits)
         if self.against:
             other = logits_of(job.load("against"), data, data.test).argmax(axis=-1)
             right = int((other == data.test.classes).sum())
@@ -188,12 +191,16 @@ class Evaluate:
         content = with_measured(file.read_bytes(), test, file)
         (job.out / TFLITE).write_bytes(content)
         job.pass_on()
+        evidence.keep_pictures(test["changed"], job)
         own = {name: test[name] for name in (*IN_LADDER, "agreement")}
         counted = _counted(content, self.cost, job)
         boards = [name for name in BOARDS if f"arm_{name}" in counted]
         left = _left(content, boards, job)
-        notes = [note for found in (counted, left) for note in found.pop("notes", ())]
-        figures = file_figures(content, job.name) | own | counted | left | {"test": test | left}
+        layers = evidence.of_layers(content, network, self.compared, job)
+        lists = (counted, left, layers)
+        notes = [note for found in lists for note in found.pop("notes", ())]
+        figures = file_figures(content, job.name) | own | counted | left | layers
+        figures["test"] = test | left
         return figures | {"notes": notes} if notes else figures
 
 
