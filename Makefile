@@ -15,7 +15,7 @@ demo: $(INSTALLED)
 	$(BIN)/python device/infer.py build/digits/digits.tflite build/digits/held_out
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90
 
 test-long: $(INSTALLED)
 	$(BIN)/python -m pytest -m very_slow

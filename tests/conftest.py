@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -17,6 +18,9 @@ STRIPES = Path(__file__).parent / "pipelines"
 
 # A shell's background job ignores Ctrl-C, and so would every process that a test starts from it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A graph is many small objects: to look for garbage at every 700 new ones takes 4 % of the time.
+gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +46,25 @@ def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("built")
     assert main(["build", str(STRIPES / "stripes.toml"), "--build-dir", str(folder)]) == 0
     return folder / "stripes"
+
+
+@pytest.fixture
+def eager():
+    """Train step by step: to trace a graph for two steps would take most of the time."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(run_eagerly=True)
+    yield
+    tf.config.run_functions_eagerly(run_eagerly=False)
+
+
+@pytest.fixture
+def untimed(monkeypatch):
+    """Build without the process that times each stage's file, for tests that ask for no times."""
+    from tfedge.boards import host
+
+    times = [{"host_ms_p50": 0.5, "arena_measured_bytes": 1}]
+    monkeypatch.setattr(host, "measure", lambda files, rounds: times * len(files))
 
 
 @pytest.fixture

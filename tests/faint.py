@@ -1,6 +1,8 @@
 """A pipeline on pictures that are not equally easy, and a cascade at its end."""
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
 
 from tfedge.cli import main
 
@@ -68,6 +70,21 @@ def stripes(count=3000):
         "labels": ["plain", "rows", "columns", "checks"],
     }
 '''
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished build, and what its report says of each stage by name."""
+
+    folder: Path
+    file: Path
+    report: dict
+
+
+def finished(folder, text=PIPELINE):
+    """Write the pipeline into a folder and build it."""
+    assert build(write(folder, text)) == 0
+    return Made(folder, folder / "build/faint/faint.tflite", stages(folder))
 
 
 def write(folder, text=PIPELINE):

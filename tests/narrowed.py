@@ -1,5 +1,7 @@
 """Channels taken out in tests, and what the network without them has to answer."""
 
+import functools
+
 import numpy as np
 from random_weights import difference
 
@@ -31,13 +33,16 @@ def groups_of(model, protect=()):
     return groups(read(model, Keras2()), protect)
 
 
+@functools.cache
 def from_models(name):
-    """Build a network of models/ with random weights."""
+    """Return a network of models/ with random weights, the same to all: none may change it."""
     from conftest import REPO
     from random_weights import randomise
 
+    from tfedge.networks.backend import keras
     from tfedge.plan.refs import Ref
 
+    keras.backend.clear_session()
     file, shape = MODELS[name]
     return randomise(Ref.parse(f"{file}:{name}", REPO).load()(shape, 4))
 

@@ -1,6 +1,7 @@
 """Keras's own networks, from import through training in 8 bits to a file with no float in it.
 
-`python -m pytest -m very_slow` runs those that `make test` leaves out, and prints what happened.
+`make test` takes two narrow ones, `python -m pytest -m very_slow` all twelve in full
+width; both print what happened.
 """
 
 import json
@@ -11,10 +12,18 @@ import pytest
 from tfedge.cli import main
 from tfedge.tflite.facts import facts
 
-QUICK = ("MobileNet", "MobileNetV2")
-OTHERS = (
-    *("MobileNetV3Small", "MobileNetV3Large", "EfficientNetB0", "EfficientNetV2B0", "ResNet50V2"),
-    *("DenseNet121", "NASNetMobile", "Xception", "InceptionV3", "ConvNeXtTiny"),
+SMALL = {"MobileNet": {"alpha": 0.25}, "MobileNetV2": {"alpha": 0.35}}
+WHOLE = (
+    *("MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large", "EfficientNetB0"),
+    *(
+        "EfficientNetV2B0",
+        "ResNet50V2",
+        "DenseNet121",
+        "NASNetMobile",
+        "Xception",
+        "InceptionV3",
+        "ConvNeXtTiny",
+    ),
 )
 PIPELINE = """
 [data]
@@ -48,7 +57,9 @@ from tfedge.networks.backend import keras
 
 def network():
     keras.utils.set_random_seed(0)
-    model = keras.applications.{name}(weights=None, input_shape=(96, 96, 3), classes=4)
+    model = keras.applications.{name}(
+        weights=None, input_shape=(96, 96, 3), classes=4, **{options}
+    )
     rng = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -63,16 +74,24 @@ def network():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.very_slow) for name in OTHERS)]
+    ("name", "options"),
+    [
+        *SMALL.items(),
+        *(pytest.param(name, {}, marks=pytest.mark.very_slow) for name in WHOLE),
+    ],
 )
-def test_it_goes_through_8_bits_to_a_file_with_no_float_tensor(name, tmp_path, capsys):
+def test_it_goes_through_8_bits_to_a_file_with_no_float_tensor(
+    name, options, tmp_path, capsys, request
+):
+    if options:
+        request.getfixturevalue("eager")  # the whole ones are trained as users train them
     rng = np.random.default_rng(0)
     arrays = {"labels": np.array(["a", "b", "c", "d"])}
     for split, count in (("train", 16), ("tune", 8), ("test", 4)):
         arrays[f"x_{split}"] = rng.integers(0, 256, (count, 96, 96, 3)).astype(np.uint8)
         arrays[f"y_{split}"] = np.arange(count) % 4
     np.savez(tmp_path / "pictures.npz", **arrays)
-    (tmp_path / "nets.py").write_text(NETWORK.format(name=name))
+    (tmp_path / "nets.py").write_text(NETWORK.format(name=name, options=options))
     (tmp_path / "p.toml").write_text(PIPELINE)
     command = ["build", str(tmp_path / "p.toml"), "--build-dir", str(tmp_path / "b"), "--json"]
     status = main(command)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import forked
 import numpy as np
 import pytest
 from compressed import file_kernels
@@ -233,25 +234,19 @@ def test_attach_puts_a_lost_card_back(built, tmp_path, infer, capsys):
     assert infer.main([str(bare), "--selftest"]) == 0
 
 
-def start(build):
-    command = [sys.executable, "-m", "tfedge", "build", str(PIPELINE), "--build-dir", str(build)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-
-
 def test_a_killed_build_loses_an_epoch_at_most_and_makes_the_same_bytes(built, tmp_path):
     """Kill it in every stage that trains; compare with the build that nothing disturbed."""
     resumed = {}
     for stage in ("teacher", "student", "sparse", "shared", "aware", None):
-        process = start(tmp_path)
-        for line in process.stderr:
+        build = forked.start("build", PIPELINE, "--build-dir", tmp_path)
+        for line in build.said:
             if "goes on after epoch" in line:
                 resumed[line.split()[0]] = int(line.split()[-1])
             if stage and line.startswith(f"{stage} ") and " epoch 1/" in line:
-                process.send_signal(signal.SIGKILL)
+                build.process.kill()
                 break
-        process.stderr.read()
-        process.wait()
-    assert process.returncode == 0
+        status = build.end()
+        assert status == (-signal.SIGKILL if stage else 0)
     # The line is printed once the epoch is safe; the kill may come an epoch later.
     assert set(resumed) == {"teacher", "student", "sparse", "shared", "aware"}
     assert all(epoch >= 1 for epoch in resumed.values())
@@ -260,7 +255,10 @@ def test_a_killed_build_loses_an_epoch_at_most_and_makes_the_same_bytes(built, t
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
-    process = start(tmp_path)
+    command = [sys.executable, "-m", "tfedge", "build", PIPELINE, "--build-dir", tmp_path]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     for line in process.stderr:
         if " epoch 1/" in line:
             process.send_signal(signal.SIGINT)
@@ -317,12 +315,14 @@ def test_a_layer_of_the_users_own_goes_all_the_way_also_when_the_network_was_kep
     text = file.read_text().replace('"models/small.py:stack"\nwidths = [8, 16]', '"nets.py:net"')
     file.write_text(text.replace("[sparse]", "[unused]").replace('of = "sparse"', 'of = "student"'))
     short = [f"--set={stage}.epochs=1" for stage in ("teacher", "student", "unused")]
-    first = tfedge("build", file, "--build-dir", project / "b", "--until", "student", *short)
-    assert first.returncode == 0, first.stderr
-    again = tfedge("build", file, "--build-dir", project / "b", *short, "--set=aware.epochs=1")
-    assert again.returncode == 0, again.stderr
-    said = "aware: scale trained with outputs in 8 bits and weights in float: tfmot has no rule for"
-    assert said in again.stdout
+    command = ["build", file, "--build-dir", project / "b", *short]
+    status, said = forked.run(*command, "--until", "student")
+    assert status == 0, said
+    out = project / "printed"
+    status, said = forked.run(*command, "--set=aware.epochs=1", out=out)
+    assert status == 0, said
+    note = "aware: scale trained with outputs in 8 bits and weights in float: tfmot has no rule for"
+    assert note in out.read_text()
     report = json.loads((project / "b/stripes/report.json").read_text())
     (aware,) = (stage for stage in report["stages"] if stage["name"] == "aware")
     assert (aware["by_output"], aware["left_in_float"]) == ({"scale": "Scale"}, {})

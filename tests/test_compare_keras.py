@@ -9,7 +9,7 @@ from small_data import stripes
 
 from tfedge.cli import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untimed")]
 
 MINE = """
 import tensorflow as tf

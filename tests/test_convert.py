@@ -13,7 +13,7 @@ from small_data import stripes
 from tfedge.cli import main
 from tfedge.tflite.facts import facts
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untimed")]
 
 DATA = {"train": 1024, "tune": 400, "test": 1000}
 HEAD = """

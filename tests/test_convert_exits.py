@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from faint import build, opened, stages, write
+from faint import build, finished, opened, write
 
 from tfedge.tflite import card, exits, leaving, staging
 from tfedge.tflite.facts import facts
@@ -59,25 +59,12 @@ cost = []
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The folder of a finished build."""
-    folder = tmp_path_factory.mktemp("faint")
-    assert build(write(folder, PIPELINE)) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def report(made):
-    return stages(made)
-
-
-@pytest.fixture(scope="module")
-def file(made):
-    return made / "build/faint/faint.tflite"
+    return finished(tmp_path_factory.mktemp("faint"), PIPELINE)
 
 
 @pytest.fixture(scope="module")
 def data(made):
-    return opened(made)
+    return opened(made.folder)
 
 
 @pytest.mark.slow
@@ -97,43 +84,48 @@ def test_a_place_that_is_none_is_told_before_the_network_is_trained(tmp_path, ca
 
 
 @pytest.mark.slow
-def test_each_exit_of_the_file_answers_as_the_networks_own(made, file, data):
+def test_each_exit_of_the_file_answers_as_the_networks_own(made, data):
     from tfedge.networks.saving import load_model
     from tfedge.training.fitting import answers_of
 
-    (network,) = made.rglob("aware-*/model.h5")
+    (network,) = made.folder.rglob("aware-*/model.h5")
     expected = answers_of(load_model(network), data, data.test)
-    found = leaving.stage_outputs(file.read_bytes(), map(data.normalise, data.test.inputs))
+    found = leaving.stage_outputs(made.file.read_bytes(), map(data.normalise, data.test.inputs))
     assert len(found.logits) == len(expected) == 2
     for ours, theirs in zip(found.logits, expected, strict=True):
         assert np.mean(ours.argmax(axis=-1) == theirs.argmax(axis=-1)) > 0.96
 
 
 @pytest.mark.slow
-def test_what_each_exit_answers_is_recorded_for_the_selftest(file, data):
-    _, files = card.read(file.read_bytes(), file)
+def test_what_each_exit_answers_is_recorded_for_the_selftest(made, data):
+    _, files = card.read(made.file.read_bytes(), made.file)
     with np.load(io.BytesIO(files[card.GOLDEN])) as golden:
         inputs, outputs, each = (golden[name] for name in ("inputs", "outputs", "exits"))
     assert each.shape == (2, len(inputs), len(data.labels))
     assert np.array_equal(each[-1], outputs)
-    found = leaving.stage_outputs(file.read_bytes(), map(data.normalise, inputs))
+    found = leaving.stage_outputs(made.file.read_bytes(), map(data.normalise, inputs))
     assert np.array_equal(each, found.logits)
 
 
 @pytest.mark.slow
-def test_costs_are_those_that_the_float_networks_of_each_exit_have(report, file):
-    early = report["early"]["exits"]
-    said = card.read(file.read_bytes(), file)[0].exits
-    whole = report["int8"]["macs"]
+def test_costs_are_those_that_the_float_networks_of_each_exit_have(made):
+    early = made.report["early"]["exits"]
+    said = card.read(made.file.read_bytes(), made.file)[0].exits
+    whole = made.report["int8"]["macs"]
     # Keras counts the heads on the way into the last exit as well, the card's whole is without.
     assert said["costs"] == pytest.approx([one["macs"] / whole for one in early.values()], abs=1e-4)
-    assert early["exit_1"]["macs"] == report["early"]["macs"] > whole == report["plain"]["macs"]
+    assert (
+        early["exit_1"]["macs"]
+        == made.report["early"]["macs"]
+        > whole
+        == made.report["plain"]["macs"]
+    )
 
 
 @pytest.mark.slow
-def test_figures_of_leaving_are_those_of_the_answers_given(report, file, data):
-    content = file.read_bytes()
-    said, found = card.read(content, file)[0].exits, report["tested"]["leaving"]
+def test_figures_of_leaving_are_those_of_the_answers_given(made, data):
+    content = made.file.read_bytes()
+    said, found = card.read(content, made.file)[0].exits, made.report["tested"]["leaving"]
     answers = leaving.stage_outputs(content, map(data.normalise, data.test.inputs))
     point = said["points"][said["chosen"]]
     left = exits.taken(said, answers, point["thresholds"])
@@ -147,17 +139,17 @@ def test_figures_of_leaving_are_those_of_the_answers_given(report, file, data):
 
 
 @pytest.mark.slow
-def test_the_mean_cost_asked_for_is_kept(report):
-    assert report["int8"]["leaving"]["cost"]["mean"] <= 0.9
-    assert report["tested"]["leaving"]["exits"][0]["share"] > 0
+def test_the_mean_cost_asked_for_is_kept(made):
+    assert made.report["int8"]["leaving"]["cost"]["mean"] <= 0.9
+    assert made.report["tested"]["leaving"]["exits"][0]["share"] > 0
 
 
 @pytest.mark.slow
 def test_for_coral_the_stages_hand_on_by_one_name(made, monkeypatch):
-    monkeypatch.setenv("PATH", str(made))
-    assert build(made / "faint.toml", "--set", "int8.target=coral") == 0
+    monkeypatch.setenv("PATH", str(made.folder))
+    assert build(made.folder / "faint.toml", "--set", "int8.target=coral") == 0
     first, last = (
-        facts((made / f"build/faint/faint_exit_{number}.tflite").read_bytes(), "it")
+        facts((made.folder / f"build/faint/faint_exit_{number}.tflite").read_bytes(), "it")
         for number in (0, 1)
     )
     out, given = first.signatures[0].outputs["features_0"], last.signatures[0].inputs["features_0"]

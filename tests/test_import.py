@@ -9,7 +9,7 @@ from random_weights import randomise
 
 from tfedge.cli import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untimed")]
 
 DATA = """
 import numpy as np
@@ -58,13 +58,8 @@ of = "sparse"
 
 @pytest.fixture(autouse=True)
 def _eager(request):
-    """Train step by step: to trace a graph for two steps would take most of the time."""
-    import tensorflow as tf
-
-    # A Keras LSTM is told from other loops by its own tf.function.
-    tf.config.run_functions_eagerly("lstm" not in request.node.name)
-    yield
-    tf.config.run_functions_eagerly(run_eagerly=False)
+    if "lstm" not in request.node.name:  # it is told from other loops by its own tf.function
+        request.getfixturevalue("eager")
 
 
 @pytest.fixture

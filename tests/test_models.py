@@ -1,6 +1,8 @@
 """The networks of models/: as large as published, trained in 8 bits and int8 as they are."""
 
+import functools
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +25,25 @@ def network(ref, shape, classes, **options):
     return build(Ref.parse(f"models/{ref}", REPO).load(), shape, classes, options)
 
 
-def trained_parameters(model):
-    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+@dataclass(frozen=True)
+class Counts:
+    """What there is in a network: numbers, those that are trained, kernels, multiplications."""
+
+    parameters: int
+    trained: int
+    kernels: list
+    products: int
+
+
+@functools.cache
+def counts(ref, shape, classes, **options):
+    """Count in a network, which is built for all tests once."""
+    return counted(network(ref, shape, classes, **options))
+
+
+def counted(model):
+    trained = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    return Counts(model.count_params(), trained, kernels(model), products(model))
 
 
 def products(model):
@@ -57,7 +76,7 @@ PUBLISHED = [
 
 @pytest.mark.parametrize(("ref", "shape", "classes", "options", "count"), PUBLISHED)
 def test_a_network_has_as_many_parameters_as_was_published(ref, shape, classes, options, count):
-    assert trained_parameters(network(ref, shape, classes, **options)) == count
+    assert counts(ref, shape, classes, **options).trained == count
 
 
 APPLICATIONS = [
@@ -80,12 +99,12 @@ def test_a_mobilenet_has_the_weights_and_the_work_of_keras_own(
 ):
     from tfedge.networks.backend import keras
 
-    ours = network(f"mobilenet.py:{name}", *IMAGENET, **options)
+    ours = counts(f"mobilenet.py:{name}", *IMAGENET, **options)
     application = getattr(keras.applications, theirs)
-    model = application(input_shape=IMAGENET[0], weights=None, **their_options)
-    assert ours.count_params() == model.count_params()
-    assert kernels(ours) == kernels(model)
-    assert products(ours) == products(model)
+    model = counted(application(input_shape=IMAGENET[0], weights=None, **their_options))
+    assert ours.parameters == model.parameters
+    assert ours.kernels == model.kernels
+    assert ours.products == model.products
 
 
 def kernels(model):
@@ -109,7 +128,7 @@ def kernels(model):
     ],
 )
 def test_a_network_takes_as_many_products_as_was_published(ref, shape, classes, options, millions):
-    found = products(network(ref, shape, classes, **options))
+    found = counts(ref, shape, classes, **options).products
     assert found / 1e6 == pytest.approx(millions, rel=0.03)
 
 
@@ -130,20 +149,34 @@ TINY = [
     ("sensor.py:sensor_residual", (32, 3), {"width": 4}),
     ("sensor.py:sensor_separable", (32, 3), {"width": 8}),
 ]
+# Of a network that repeats its blocks, one or two of each kind: its table and what stays of it.
+SHALLOW = {
+    "mobilenet_v1": ("_V1", lambda rows: rows[:3]),
+    "mobilenet_v2": ("_V2", lambda rows: (*rows[:2], rows[-1])),
+    "mobilenet_v3_small": ("_V3_SMALL", lambda rows: rows[:5]),
+    "shufflenet_v2": ("_UNITS", lambda units: (2,) * len(units)),
+}
 HARD_SWISH = "the Edge TPU has no HARD_SWISH"
 
 
-@pytest.mark.parametrize(("ref", "shape", "options"), TINY)
-def test_a_network_trains_in_8_bits_and_becomes_a_file_that_every_target_runs(ref, shape, options):
-    from model_table import beside_xnnpack
+def name_of(ref):
+    return ref.partition(":")[2]
 
-    from tfedge.boards.edgetpu import mapping
+
+def shallow(ref, monkeypatch):
+    """Have the builder leave out what it repeats."""
+    if name_of(ref) in SHALLOW:
+        table, change = SHALLOW[name_of(ref)]
+        module = Ref.parse(f"models/{ref}", REPO).module()
+        monkeypatch.setattr(module, table, change(getattr(module, table)))
+
+
+def trained_in_8_bits(model, shape):
+    """Return the .tflite file of a network after two steps, all of its layers in 8 bits."""
     from tfedge.networks.backend import keras
     from tfedge.tflite.conversion import to_int8
-    from tfedge.tflite.facts import facts
     from tfedge.training.quantization import left_alone, quantization_aware
 
-    model = network(ref, shape, 4, **options)
     assert left_alone(model) == {}
     rng = np.random.default_rng(0)
     x, y = rng.uniform(size=(16, *shape)).astype(np.float32), np.arange(16) % 4
@@ -151,7 +184,31 @@ def test_a_network_trains_in_8_bits_and_becomes_a_file_that_every_target_runs(re
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     aware.compile("sgd", loss, run_eagerly=True)  # two steps are not worth a graph
     aware.fit(x, y, batch_size=8, verbose=0)
-    blob = to_int8(aware, x, (0.0, 1.0))
+    return to_int8(aware, x, (0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("ref", "shape", "options", "whole"),
+    [
+        *((*one, False) for one in TINY),
+        *(
+            pytest.param(*one, True, marks=pytest.mark.very_slow)
+            for one in TINY
+            if name_of(one[0]) in SHALLOW
+        ),
+    ],
+)
+def test_a_network_trains_in_8_bits_and_becomes_a_file_that_every_target_runs(
+    ref, shape, options, whole, monkeypatch
+):
+    from model_table import beside_xnnpack
+
+    from tfedge.boards.edgetpu import mapping
+    from tfedge.tflite.facts import facts
+
+    if not whole:
+        shallow(ref, monkeypatch)
+    blob = trained_in_8_bits(network(ref, shape, 4, **options), shape)
     known = facts(blob, "the file")
     names = {operator.name for operator in known.subgraphs[0].operators}
     assert known.float_tensors == ()
@@ -169,13 +226,15 @@ def test_a_network_trains_in_8_bits_and_becomes_a_file_that_every_target_runs(re
 
 
 @pytest.mark.parametrize("minimal", [False, True])
-def test_mobilenet_v3_keeps_pruned_zeros_while_it_trains_in_8_bits(minimal):
+def test_mobilenet_v3_keeps_pruned_zeros_while_it_trains_in_8_bits(minimal, monkeypatch):
     """Its layers with a bias are the only ones in models/ that an activation follows."""
     from tfedge.networks.kernels import kernels
     from tfedge.training.preserving import Preserving
     from tfedge.training.quantization import float_twin, quantization_aware
 
-    model = network("mobilenet.py:mobilenet_v3_small", (32, 32, 3), 4, width=0.1, minimal=minimal)
+    ref = "mobilenet.py:mobilenet_v3_small"
+    shallow(ref, monkeypatch)
+    model = network(ref, (32, 32, 3), 4, width=0.1, minimal=minimal)
     pruned = [layer for layer in model.layers if type(layer).__name__ in ("Conv2D", "Dense")]
     for layer in pruned:
         kernel, *rest = layer.get_weights()

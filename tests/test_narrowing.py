@@ -1,6 +1,8 @@
 """Groups of channels, and networks without some of theirs."""
 
+import functools
 import inspect
+import sys
 
 import numpy as np
 import pytest
@@ -23,7 +25,21 @@ FOREIGN = (
     *("conv1d", "efficientnet", "mobilenet", "mobilenet_v2", "mobilenet_v3", "moved", "nasnet"),
     *("nested", "rescaled", "resnet", "separable", "shuffled", "siamese"),
 )
-APPLICATIONS = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0", "DenseNet121", "NASNetMobile")
+# Of five families of keras.applications a small member, of the same blocks as the whole networks.
+SMALL_APPLICATIONS = {
+    "MobileNetV2": ("MobileNetV2", {"alpha": 0.35}),
+    "MobileNetV3Small": ("MobileNetV3Small", {"alpha": 0.75}),
+    "EfficientNetB0": (
+        "EfficientNet",
+        {"width_coefficient": 0.5, "depth_coefficient": 0.3, "default_size": 96},
+    ),
+    "DenseNet121": ("DenseNet", {"blocks": [2, 2, 2, 2]}),
+    "NASNetMobile": (
+        "NASNet",
+        {"penultimate_filters": 192, "num_blocks": 1, "stem_block_filters": 8}
+        | {"skip_reduction": False},
+    ),
+}
 RANDOM = range(12)
 
 
@@ -43,14 +59,22 @@ def without():
     return lambda groups, kept: build(surgery.without(groups, kept))
 
 
-def network(kind, name):
-    if kind == "application":
-        from tfedge.networks.backend import keras
+def application(name, *, small):
+    from tfedge.networks.backend import keras
 
-        keras.backend.clear_session()
-        shape = (96, 96, 3)
-        build = getattr(keras.applications, name)
-        return randomise(build(weights=None, input_shape=shape, classes=4))
+    keras.backend.clear_session()
+    build, options = getattr(keras.applications, name), {}
+    if small:
+        builder, options = SMALL_APPLICATIONS[name]
+        build = getattr(sys.modules[build.__module__], builder)
+    return randomise(build(weights=None, input_shape=(96, 96, 3), classes=4, **options))
+
+
+@functools.cache
+def network(kind, name):
+    """Return the same network to all tests: none may change it."""
+    if kind in ("application", "small application"):
+        return application(name, small=kind.startswith("small"))
     if kind == "random":
         import random_networks
 
@@ -62,6 +86,11 @@ def network(kind, name):
     return dict(inspect.getmembers(foreign_networks, inspect.isfunction))[name]()
 
 
+@functools.cache
+def groups_in(kind, name):
+    return groups_of(network(kind, name))
+
+
 LONG = ("efficientnet_lite0", "mobilenet_v1", "mobilenet_v3_large", "resnet14", "resnet20")
 NETWORKS = [
     *(
@@ -70,18 +99,21 @@ NETWORKS = [
     ),
     *(("foreign", name) for name in FOREIGN),
     *(("random", seed) for seed in RANDOM),
-    *(("application", name) for name in APPLICATIONS),
+    *(("small application", name) for name in SMALL_APPLICATIONS),
+]
+WHOLE_APPLICATIONS = [
+    pytest.param("application", name, marks=pytest.mark.very_slow) for name in SMALL_APPLICATIONS
 ]
 
 
-@pytest.mark.parametrize(("kind", "name"), NETWORKS)
+@pytest.mark.parametrize(("kind", "name"), [*NETWORKS, *WHOLE_APPLICATIONS])
 def test_it_answers_as_the_wide_one_that_reads_nothing_of_what_went(kind, name, without):
     from tfedge.networks.graph import build
     from tfedge.networks.narrowing.surgery import masked
 
     model = network(kind, name)
     before = model.get_weights()
-    groups = groups_of(model)
+    groups = groups_in(kind, name)
     kept = half_of_each(groups)
     small = without(groups, kept)
     assert apart(build(masked(groups, kept)), small) < 1e-5
@@ -90,9 +122,9 @@ def test_it_answers_as_the_wide_one_that_reads_nothing_of_what_went(kind, name, 
     assert apart(without(groups, {}), model) < 1e-5
 
 
-@pytest.mark.parametrize(("kind", "name"), NETWORKS[: -len(APPLICATIONS)])
+@pytest.mark.parametrize(("kind", "name"), NETWORKS[: -len(SMALL_APPLICATIONS)])
 def test_taking_out_channels_of_zeros_changes_no_answer(kind, name, without):
-    groups = groups_of(network(kind, name))
+    groups = groups_in(kind, name)
     kept = half_of_each(groups)
     dead = without_weights(groups, kept, "makes", "passes")
     assert apart(dead, without(groups_of(dead), kept)) < 1e-5
@@ -100,7 +132,7 @@ def test_taking_out_channels_of_zeros_changes_no_answer(kind, name, without):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_of_every_network_here_all_layers_but_the_last_can_lose_channels(name):
-    groups = groups_of(from_models(name))
+    groups = groups_in("models", name)
     assert list(groups.whole.values()) == ["is the network's answer"]
 
 

@@ -38,17 +38,25 @@ def network(q, middle=None):
     return q.keras.Model(given, layers.Dense(4, name="answer")(x))
 
 
-def trained(q, model, limits=(0.0, 1.0), epochs=2, **options):
+def trained(q, model, limits=(0.0, 1.0), *, eagerly=True):
+    """Return the network after eight steps, for which it takes longest to trace a graph."""
     from tfedge.networks.kernels import kernels
     from tfedge.training.preserving import Preserving
 
     x = inputs(low=limits[0])
-    aware = q.quantization_aware(model, x, limits, **options)
-    aware.compile("adam", "mse")
+    aware = q.quantization_aware(model, x, limits)
+    aware.compile("adam", "mse", run_eagerly=eagerly)
     y = np.random.default_rng(1).normal(size=(len(x), 4)).astype(np.float32)
     kept = Preserving(kernels(aware).values())
-    aware.fit(x, y, batch_size=16, epochs=epochs, verbose=0, callbacks=[kept])
+    aware.fit(x, y, batch_size=16, epochs=2, verbose=0, callbacks=[kept])
     return aware
+
+
+@pytest.fixture(scope="module")
+def plain(q):
+    """The network, and its twin trained as a graph, for tests that change neither."""
+    model = network(q)
+    return model, trained(q, model, eagerly=False)
 
 
 def answers(flatbuffer, x):
@@ -68,8 +76,8 @@ def answers(flatbuffer, x):
     return np.stack(found), step
 
 
-def test_the_int8_file_answers_as_the_quantization_aware_network(q, c):
-    aware = trained(q, network(q))
+def test_the_int8_file_answers_as_the_quantization_aware_network(plain, c):
+    _, aware = plain
     x = np.round(inputs(200) * 255) / 255  # values that the input's grid holds
     found, step = answers(c.to_int8(aware, inputs(), (0.0, 1.0)), x.astype(np.float32))
     expected = aware(x, training=False).numpy()
@@ -132,8 +140,8 @@ def test_weights_before_a_relu_layer_are_trained_in_8_bits_and_keep_zeros(q, c, 
     assert np.abs(found - aware(x, training=False).numpy()).max() <= 2 * step
 
 
-def test_batchnormalization_after_a_convolution_leaves_no_operator_of_its_own(q, c):
-    for model in (network(q), trained(q, network(q))):
+def test_batchnormalization_after_a_convolution_leaves_no_operator_of_its_own(plain, c):
+    for model in plain:
         found = facts(c.to_int8(model, inputs(), (0.0, 1.0)), "x")
         names = {name for name, _ in found.operators}
         assert names == {"CONV_2D", "MEAN", "FULLY_CONNECTED"}
@@ -159,7 +167,7 @@ def test_before_any_training_the_network_answers_as_the_float_one_and_the_file_a
 
 
 def test_kernels_are_measured_with_the_weights_that_there_are(q):
-    aware = trained(q, network(q))
+    aware = q.quantization_aware(network(q), inputs(), (0.0, 1.0))
     kernel = next(w for w in aware.weights if w.name == "second/kernel:0")
     kernel.assign(3 * kernel)
     q.measure_kernels(aware)
@@ -208,9 +216,8 @@ def test_a_network_in_a_network_is_refused_by_name(q):
         q.quantization_aware(outer, inputs(), (0.0, 1.0))
 
 
-def test_a_float_twin_has_the_weights_that_were_learned(q):
-    model = network(q)
-    aware = trained(q, model)
+def test_a_float_twin_has_the_weights_that_were_learned(q, plain):
+    model, aware = plain
     twin = q.float_twin(aware, model)
     learned = {weight.name: weight.numpy() for weight in aware.weights}
     assert np.array_equal(twin.get_layer("second").get_weights()[0], learned["second/kernel:0"])
@@ -219,10 +226,10 @@ def test_a_float_twin_has_the_weights_that_were_learned(q):
     )
 
 
-def test_a_saved_quantization_aware_network_answers_as_before(q, tmp_path):
+def test_a_saved_quantization_aware_network_answers_as_before(plain, tmp_path):
     from tfedge.networks.saving import load_model, save_model
 
-    aware = trained(q, network(q))
+    _, aware = plain
     save_model(aware, tmp_path / "model.h5")
     x = inputs()
     again = load_model(tmp_path / "model.h5")
@@ -379,6 +386,6 @@ def test_a_layer_that_keeps_its_inputs_scale_is_int8_after_training(q, c, kind):
     model = q.keras.Model(given, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
     aware = q.quantization_aware(model, inputs(), (0.0, 1.0))
     loss = q.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    aware.compile(q.keras.optimizers.SGD(0.5), loss)
+    aware.compile(q.keras.optimizers.SGD(0.5), loss, run_eagerly=True)
     aware.fit(inputs(), np.arange(len(inputs())) % 4, epochs=3, verbose=0)
     assert facts(c.to_int8(aware, inputs(), (0.0, 1.0)), "x").float_tensors == ()
