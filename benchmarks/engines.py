@@ -53,7 +53,7 @@ def make(folder, name):
 
 
 def files(folder, only):
-    """Return the .tflite files of the networks with `only` in their name; what is missing is made."""
+    """Return the .tflite files of networks with `only` in their name; what is missing is made."""
     folder.mkdir(parents=True, exist_ok=True)
     found = []
     for name in NETWORKS:

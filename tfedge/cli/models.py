@@ -66,7 +66,7 @@ def evaluate(
     "--rounds",
     default=30,
     show_default=True,
-    type=click.IntRange(6),
+    type=click.IntRange(6),  # `turns.LEAST_ROUNDS`; that module imports scipy
     help="Turns that each engine has.",
 )
 @click.option(

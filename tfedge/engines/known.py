@@ -113,11 +113,11 @@ def command(engine: Engine, python: Path | None) -> tuple[list[str], dict[str, s
       python: The user's choice; else this one, without what is installed here if the engine lies in
         a folder of its own.
     """
-    bare = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    # The modules beside the script are not for it to import.
-    bare |= {"PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # Safe path: the modules beside the script are not for it to import.
+    own = {**os.environ, "PYTHONSAFEPATH": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    bare = {key: value for key, value in own.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
     if python:
         return [str(python)], bare
     if engine.apart and engine.folder.is_dir():
         return [sys.executable, "-S"], bare | {"PYTHONPATH": str(engine.folder)}
-    return [sys.executable], bare
+    return [sys.executable], own
