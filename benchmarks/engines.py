@@ -25,9 +25,9 @@ from tfedge.report.engines import LEGEND, markdown, on
 REPO = Path(__file__).parent.parent
 JSON, PAGE = REPO / "docs/results/engines.json", REPO / "docs/engines.md"
 NETWORKS = {  # name: file and function, shape, classes
+    "ds_cnn_s": ("models/ds_cnn.py:ds_cnn_s", (49, 10, 1), 12),
     "resnet8": ("models/resnet.py:resnet8", (32, 32, 3), 10),
     "mobilenet_v2": ("models/mobilenet.py:mobilenet_v2", (96, 96, 3), 10),
-    "ds_cnn_s": ("models/ds_cnn.py:ds_cnn_s", (49, 10, 1), 12),
 }
 FORMS = ("float", "int8")
 LIMITS = (0.0, 1.0)
