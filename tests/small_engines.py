@@ -18,7 +18,7 @@ left = {turns}
 for line in sys.stdin:
     asked = json.loads(line)
     if "answer" in asked:
-        np.save(asked["answer"], np.zeros((2, 1, 3), np.float32))
+        np.save(asked["answer"], np.zeros((2, 1, {classes}), np.float32))
         print(json.dumps({{"done": True}}), flush=True)
     elif left:
         left -= 1
@@ -64,6 +64,7 @@ def crashing_python(folder):
     return _program(folder / "crashes", "#!/bin/sh\nkill -SEGV $$\n")
 
 
-def tiring_python(folder, turns):
+def tiring_python(folder, turns, classes=3):
     """Write a program that is an engine for some turns, and then ends."""
-    return _program(folder / "tires", _DIES_IN_A_TURN.format(python=sys.executable, turns=turns))
+    text = _DIES_IN_A_TURN.format(python=sys.executable, turns=turns, classes=classes)
+    return _program(folder / "tires", text)

@@ -269,6 +269,25 @@ def test_one_that_ends_in_its_turn_leaves_the_others(read, one_thread, tmp_path)
     assert set(ours).isdisjoint(RATIO)  # the first that ran
 
 
+def test_one_that_answers_in_another_shape_is_not_timed(read, one_thread, tmp_path):
+    pythons = {"openvino": tiring_python(tmp_path, turns=99, classes=5)}
+    (row,) = ran(read(dense_model()), "openvino", pythons)
+    assert row["failed"] == "answers (1, 5), the network (1, 3)"
+    assert set(row).isdisjoint(FIGURES)
+
+
+def test_executorch_is_handed_the_pte_beside_the_file(read, one_thread, tmp_path):
+    # A program that echoes what it is to open, as an engine's message.
+    echo = tmp_path / "echo"
+    echo.write_text('#!/bin/sh\necho "{\\"failed\\": \\"$4\\"}"\n')
+    echo.chmod(0o755)
+    (bare,) = ran(read(dense_model()), "executorch", {"executorch": echo})
+    assert bare["failed"].endswith("model.tflite")
+    (tmp_path / "x.pte").write_bytes(b"")
+    (beside,) = ran(read(dense_model()), "executorch", {"executorch": echo})
+    assert beside["failed"] == str(tmp_path / "x.pte")
+
+
 # --- the command
 
 

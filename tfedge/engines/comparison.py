@@ -42,11 +42,14 @@ class _Runner:
             self.row["failed"] = str(error)
             raise
 
-    def begin(self, file: Path) -> None:
-        """Answer all inputs and warm up; if it cannot, its row says why."""
+    def begin(self, file: Path, shape: tuple[int, ...]) -> None:
+        """Answer all inputs, in answers of `shape`, and warm up; else its row says why not."""
         with suppress(EngineError):
             self.ask(answer=str(file))
             self.answers = np.load(file)
+            if self.answers.shape != shape:
+                self.row["failed"] = f"answers {self.answers.shape[1:]}, the network {shape[1:]}"
+                return
             self.ask(turn=WARM_S)
 
     def turn(self) -> list[float]:
@@ -94,7 +97,7 @@ def compare(
             except EngineError as error:
                 rows.append({"engine": engine.name, **_why(error, engine, python)})
         for number, runner in enumerate(runners):
-            runner.begin(folder / f"{number}.npy")
+            runner.begin(folder / f"{number}.npy", (len(inputs), *network.made.shape))
         times = _times(runners, rounds, progress)
     able = [runner for runner in runners if runner.able]
     _figure(able, times)
@@ -104,8 +107,14 @@ def compare(
 
 
 def thread_counts() -> tuple[int, ...]:
-    """Return 1 and the number of processors that this process may use."""
-    return tuple(sorted({1, len(os.sched_getaffinity(0))}))
+    """Return 1 and all that this process may use."""
+    return tuple(sorted({1, processors()}))
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    usable = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return len(usable(0))
 
 
 def _opened(

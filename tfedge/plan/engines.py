@@ -56,7 +56,7 @@ def compare(
       build_dir: Where a pipeline's data is, or will be, decoded.
 
     Returns:
-      ``machine``; ``models``, each with ``file``, ``bytes``, ``input``, ``output``, ``inputs`` (how
+      ``machine``, its load included; ``models``, each with ``file``, ``bytes``, ``input``, ``output``, ``inputs`` (how
       many; ``of`` which split, if not at random), and ``engines``, the rows of
       `engines.comparison.compare`.
     """
@@ -82,12 +82,8 @@ def compare(
                 "engines": rows,
             }
         )
-    return {"machine": {**machine(), "load_before": before}, "models": models}
-
-
-def machine() -> dict[str, Any]:
-    """Name this machine's processor, and how many of it this process may use."""
-    return {"processor": _processor(), "processors": len(os.sched_getaffinity(0))}
+    machine = {"processor": _processor(), "processors": comparison.processors()}
+    return {"machine": {**machine, "load_before": before}, "models": models}
 
 
 def _network(file: Path) -> Network:
