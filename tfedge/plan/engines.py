@@ -56,9 +56,9 @@ def compare(
       build_dir: Where a pipeline's data is, or will be, decoded.
 
     Returns:
-      ``machine``, its load included; ``models``, each with ``file``, ``bytes``, ``input``, ``output``, ``inputs`` (how
-      many; ``of`` which split, if not at random), and ``engines``, the rows of
-      `engines.comparison.compare`.
+      ``machine``, its load included; ``models``, each with ``file``, ``bytes``, ``input``,
+      ``output``, ``inputs`` (how many; ``of`` which split, if not at random), and ``engines``, the
+      rows of `engines.comparison.compare`.
     """
     from tfedge.engines import comparison
 
