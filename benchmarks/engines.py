@@ -73,7 +73,7 @@ def page(found):
     machine = found["machine"]
     parts = [INTRODUCTION, f"Measured on: {on(machine)}."]
     if machine["load_before"] > BUSY:
-        parts[-1] += "  " + BUSY_NOTE
+        parts.append(BUSY_NOTE)
     return "\n\n".join([*parts, markdown(found), LEGEND, NOTES]) + "\n"
 
 
@@ -91,11 +91,10 @@ intervals: read the ratios, and no more of them than their intervals tell."""
 
 NOTES = """\
 - LiteRT, tflite-runtime and OpenVINO read the .tflite; for ONNX Runtime tf2onnx converts it; TVM
-  imports it and compiles it for this processor, without tuning, which would take hours and is what
-  its speed comes from; ExecuTorch takes .pte files, which torch.export makes, and imports no
-  .tflite.
+  imports it and compiles it for this processor, without the search for schedules that its speed
+  comes from; ExecuTorch takes .pte files, which torch.export makes, and imports no .tflite.
 - float32 is computed in float32: OpenVINO's own default is bfloat16 on processors that have it.
-- int8 is rounded otherwise by each engine, so that answers differ by a step or two."""
+- int8 is rounded otherwise by each engine, so that answers differ by some steps."""
 
 
 def main():
