@@ -13,6 +13,7 @@ ROOMS = [
     {"networks"},
     {"training", "tflite"},
     {"boards"},
+    {"engines"},
     {"report"},
     {"plan"},
     {"cli"},

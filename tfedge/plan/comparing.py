@@ -84,7 +84,7 @@ def compare(
     files.check()
     content = quantised.read_bytes()
     known, _ = card.read(content, quantised)
-    split, name = _examples(data, known, quantised, changes, build_dir, progress)
+    split, name = examples(data, known, quantised, changes, build_dir, progress)
     bare = card.strip(content)
     exact, layers = _float32(files, known, split, progress)
     _check_shape(exact, split.inputs.shape[1:], files.exact)
@@ -93,13 +93,13 @@ def compare(
     for word, flatbuffer in (("float", exact), ("quantised", bare)):
         with progress.bar(word, len(split.inputs)) as advance:
             for start in range(0, len(split.inputs), _CHUNK):  # all at once may not fit in memory
-                rows = _normalised(split.inputs[start : start + _CHUNK], known)
+                rows = normalised(split.inputs[start : start + _CHUNK], known)
                 classes[word].append(answers(flatbuffer, rows).argmax(axis=-1))
                 advance(start + len(rows), "")
         classes[word] = np.concatenate(classes[word])
     chosen = stratified(split.classes, count)
     with progress.bar("layers", len(chosen)) as advance:
-        rows = _normalised(split.inputs[chosen], known)
+        rows = normalised(split.inputs[chosen], known)
         found = comparison.compare(exact, bare, rows, layers, partial(advance, words=""))
     figures: dict[str, Any] = {
         word: accuracy_figures(int((said == split.classes).sum()), len(said), name)
@@ -110,7 +110,7 @@ def compare(
     return figures | {"split": name, "inputs": found.count, **told}
 
 
-def _examples(
+def examples(
     data: Path,
     known: Card,
     model: Path,
@@ -118,11 +118,19 @@ def _examples(
     build_dir: Path,
     progress: Progress,
 ) -> tuple[Split, str]:
-    from tfedge.data.examples import examples
+    """Return examples as a card says that they are read, and which split they are.
+
+    Args:
+      data: As `measuring.evaluate` takes it.
+      model: The file that has the card, for messages.
+    """
+    from tfedge.data import examples as of_files
 
     if data.suffix != ".toml":
         feed = known.input
-        return examples(data, known.labels, feed.shape, (feed.resize or "", feed.fit or ""))
+        return of_files.examples(
+            data, known.labels, feed.shape, (feed.resize or "", feed.fit or "")
+        )
     opened = pipeline.load(data, changes).source.open(build_dir, progress)
     if opened.labels != known.labels:
         problem = (
@@ -132,7 +140,7 @@ def _examples(
     return opened.test, "test"
 
 
-def _normalised(inputs: Any, known: Card) -> Any:
+def normalised(inputs: Any, known: Card) -> Any:
     """Return inputs as the card says that the network takes them, float32."""
     import numpy as np
 
@@ -181,7 +189,7 @@ def _check_colours(files: tuple[bytes, bytes], known: Card, split: Split, file: 
     from tfedge.tflite.running import answers
 
     exact, bare = files
-    x = _normalised(split.inputs[:_LOOKED_AT], known)
+    x = normalised(split.inputs[:_LOOKED_AT], known)
     if known.input.kind != "image" or x.shape[-1] != _COLOURS:
         return
     said = answers(bare, x)
