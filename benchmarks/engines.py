@@ -94,8 +94,8 @@ NOTES = """\
   imports it and compiles it for this processor, without the search for schedules that its speed
   comes from; ExecuTorch takes .pte files, which torch.export makes, and imports no .tflite.
 - float32 is computed in float32: OpenVINO's own default is bfloat16 on processors that have it.
-- int8 is rounded otherwise by each engine.  What that does to a trained network, `--data` tells; why
-  answers of the untrained MobileNetV2 are tens of steps apart was not looked into."""
+- int8 is rounded otherwise by each engine.  What that does to a trained network, `--data` tells;
+  why answers of the untrained MobileNetV2 are tens of steps apart was not looked into."""
 
 
 def main():

@@ -6,7 +6,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browser import opened
 from test_leaving_report import LEAVING
 
-from tfedge.report import drawing, front, ladder, page
+from tfedge.report import drawing, front, ladder, page, plots
 from tfedge.report.page import Pictures
 
 RNG = np.random.default_rng(0)
@@ -44,7 +44,9 @@ REPORT = {
               arm_pi5=12_000_000),
         stage("student", "distill", accuracy=0.88, raw_bytes=200_000, macs=900, host_ms_p50=0.5),
         stage("int8", "convert", "student", accuracy=0.86, raw_bytes=40_000, macs=900),
-        stage("tested", "evaluate", "int8", accuracy=0.85, raw_bytes=40_000, macs=900,
+        stage("a_long_name_tested", "evaluate", "int8", accuracy=0.85, raw_bytes=40_000,
+              macs=109_856_640, parameters=12_690_826, zipped_bytes=12_569_555, sparsity=0.5,
+              arm_pi4=138_812_695, arena_bytes=2_602_112, arena_measured_bytes=2_371_584,
               split="test", host_ms_p50=0.1, arm_pi5=1_000_000, notes=["one thing"]),
     ],
     "test": TEST,
@@ -195,7 +197,8 @@ def test_tiles_hold_the_last_tested_file_against_the_first_stage():
     }  # fmt: skip
     assert found["Pi 5 instructions"]["more"] == "12 times fewer than teacher"
     assert found["an inference here, p50"]["more"] == "20 times faster than teacher"
-    assert "Pi 4 instructions" not in found
+    assert found["Pi 4 instructions"]["more"] == ""  # nothing before it was counted for a Pi 4
+    assert "MACs" not in found
 
 
 def test_of_a_file_with_exits_the_tiles_tell_what_leaving_early_comes_to():
@@ -208,11 +211,16 @@ def test_of_a_file_with_exits_the_tiles_tell_what_leaving_early_comes_to():
 
 def test_the_front_holds_what_no_other_beats():
     found = front.points(REPORT, "raw_bytes")
-    assert [point.name for point in found] == ["teacher", "student", "int8", "tested"]
+    assert [point.name for point in found] == ["teacher", "student", "int8", "a_long_name_tested"]
     # On tune, by bytes: 40 kB 0.86, 200 kB 0.88, 1 MB 0.9; the point on test is not held to them.
     assert [point.name for point in front.front(found)] == ["int8", "student", "teacher"]
     worse = front.Point("worse", 300_000, 0.87, 0.86, 0.88, "tune")
     assert "worse" not in [point.name for point in front.front([*found, worse])]
+
+
+def test_an_accuracy_of_all_is_drawn_though_its_interval_ends_a_rounding_error_below():
+    perfect = [front.Point(str(cost), cost, 1.0, 0.98, 1 - 2**-53, "test") for cost in (1, 9)]
+    assert "Accuracy over bytes" in plots.over_cost(perfect, "raw_bytes")
 
 
 def test_stages_in_one_place_are_one_point():

@@ -60,10 +60,12 @@ def points(report: Mapping[str, Any], cost: str) -> list[Point]:
 def front(among: Sequence[Point]) -> list[Point]:
     """Return those that no other beats in accuracy without costing more, by cost.
 
-    Accuracies of one split are compared: of the one that most points have, test if as many.
+    Accuracies of one split are compared: of test where it has several points, else of the one that
+    most have.
     """
     splits = [point.split for point in among]
-    split = max(splits, key=lambda name: (splits.count(name), name == "test"), default="")
+    several = splits.count("test") > 1
+    split = "test" if several else max(splits, key=splits.count, default="")
     best: list[Point] = []
     for point in sorted(among, key=lambda one: (one.cost, -one.accuracy)):
         if point.split == split and (not best or point.accuracy > best[-1].accuracy):

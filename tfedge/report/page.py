@@ -31,6 +31,7 @@ _HEADINGS = {
     "host_ms_p50": ("an inference here, p50", "faster"),
 }
 _TRUE_RATIO = 1.05
+_ELSEWHERE = (ladder.COLUMNS["seconds"], ladder.COLUMNS["arena_measured_bytes"])
 _COSTS = ("mean", "p50", "p99", "worst", "whole")
 
 
@@ -78,7 +79,7 @@ def html(report: Mapping[str, Any], pictures: Pictures | None = None) -> str:
 
 
 def _context(report: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
-    head, *rows = ladder.cells(report)
+    head, *rows = _spared(ladder.cells(report))
     subject, first = subjects(report)
     early = leaving.of(report)
     return {
@@ -105,6 +106,12 @@ def _context(report: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
         "data": report.get("data", {}),
         "made": report.get("made", {}),
     }
+
+
+def _spared(cells: list[list[str]]) -> list[list[str]]:
+    """Leave out the columns that the page tells elsewhere, or that a screen has no room for."""
+    kept = [place for place, word in enumerate(cells[0]) if word not in _ELSEWHERE]
+    return [[row[place] for place in kept] for row in cells]
 
 
 def subjects(report: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

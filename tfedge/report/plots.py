@@ -35,8 +35,9 @@ def over_cost(points: Sequence[Point], cost: str) -> str:
         for split, fill in (("tune", "none"), ("test", "full")):
             own = [point for point in points if point.split == split]
             if own:
-                below = [100 * (one.accuracy - one.low) for one in own]
-                above = [100 * (one.high - one.accuracy) for one in own]
+                # The end of an interval may be a rounding error inside of an accuracy of 0 or 1.
+                below = [100 * max(0.0, one.accuracy - one.low) for one in own]
+                above = [100 * max(0.0, one.high - one.accuracy) for one in own]
                 axes.errorbar(
                     [one.cost for one in own], [100 * one.accuracy for one in own], [below, above],
                     fmt="o", ms=5, color=SERIES[0], lw=1, fillstyle=fill, label=f"on {split}",
