@@ -10,7 +10,7 @@ import time
 import pytest
 from conftest import REPO
 
-pytestmark = pytest.mark.very_slow
+pytestmark = [pytest.mark.slow, pytest.mark.very_slow]
 
 KILLS = 30
 BUILD = [sys.executable, "-m", "tfedge", "build", "pipelines/digits.toml", "--build-dir"]
