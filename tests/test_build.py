@@ -288,6 +288,7 @@ def test_an_installed_wheel_works_without_the_clone(tmp_path):
         "build", "stripes.toml", "--set", "teacher.epochs=1", "--until", "teacher", **away
     )
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "build/stripes/report.html").is_file()  # its template came along
     assert not {"models", "device", "pipelines", "tests"} & {path.name for path in site.iterdir()}
 
 

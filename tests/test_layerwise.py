@@ -45,6 +45,12 @@ def test_a_histogram_counts_every_value_of_both_files(files):
         assert sum(weights[word]) == 24 * 4
 
 
+def test_a_float_file_is_told_from_one_that_has_anything_to_compare(files):
+    float32, int8, *_ = files
+    assert layerwise.is_quantised(int8)
+    assert not layerwise.is_quantised(float32)
+
+
 def test_zeros_are_shared_out_to_the_layers_whose_weights_they_are(files):
     _, int8, _, layers = files
     found = layerwise.zeros(int8, layers)

@@ -89,7 +89,6 @@ def planned(folder, content, capsys):
     file.write_bytes(content)
     status = main(["plan", str(file), "--build-dir", str(folder / "build")])
     said = capsys.readouterr().err
-    assert status in (0, 2)
     assert (status == 2) == said.startswith("tfedge: ")
     assert len(said.splitlines()) <= 4, said
     return status
@@ -114,7 +113,7 @@ def test_changed_tables_are_planned_or_refused_in_a_message(folder, capsys, foun
         else:
             lines.insert(0, f"{written(name)} = {written(table)}")
     text = "\n".join(lines).encode("utf-8", "surrogatepass")
-    planned(folder, text, capsys)
+    assert planned(folder, text, capsys) in (0, 2)
 
 
 @settings(FUZZING, max_examples=500)
@@ -125,7 +124,7 @@ def test_a_damaged_text_is_planned_or_refused_in_a_message(folder, capsys, file,
         place = data.draw(st.integers(0, len(text)))
         length = data.draw(st.integers(0, 20))
         text[place : place + length] = data.draw(st.binary(max_size=8))
-    planned(folder, bytes(text), capsys)
+    assert planned(folder, bytes(text), capsys) in (0, 2)
 
 
 def test_the_file_itself_is_planned(folder, capsys):

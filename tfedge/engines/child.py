@@ -203,6 +203,8 @@ def main(arguments: list[str]) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
+    # Whatever an engine raises is its message.
+    sys.excepthook = lambda _, error, __: tell(failed=said(error))
     work, engine, *rest = arguments
     kind = ENGINES[engine]
     try:
@@ -213,9 +215,9 @@ def main(arguments: list[str]) -> None:
             serve(kind, rest, tell)
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        tell(**{"missing": package} if package in kind.needs else {"failed": said(error)})
-    except Exception as error:  # noqa: BLE001 - whatever an engine raises is its message
-        tell(failed=said(error))
+        if package not in kind.needs:
+            raise
+        tell(missing=package)
 
 
 def serve(kind: Any, arguments: list[str], tell: Callable[..., None]) -> None:

@@ -134,7 +134,7 @@ def reliability(test: Mapping[str, Any]) -> str:
     curves |= {"float": test["float_reliability"]} if "float_reliability" in test else {}
     with blank(height=3.6) as figure:
         axes = figure.add_subplot()
-        axes.plot([0, 100], [0, 100], "--", color=SERIES[2], lw=1, label="says what it can")
+        axes.plot([0, 100], [0, 100], "--", color=SERIES[2], lw=1, label="as sure as right")
         for (name, curve), colour in zip(curves.items(), SERIES, strict=False):
             x = [100 * one["confidence"] for one in curve["bins"]]
             y = [100 * one["accuracy"] for one in curve["bins"]]

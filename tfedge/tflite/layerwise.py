@@ -70,9 +70,7 @@ def zeros(content: bytes, layers: Layers) -> dict[str, float]:
       content: A .tflite; only what its first graph multiplies with counts.
       layers: The network's, see `names.of_network`.
     """
-    flatbuffer, _ = split(content)
-    with decoding("zeros"):
-        subgraph = graph.read(root(flatbuffer, "zeros")).subgraphs[0]
+    subgraph = _first_graph(content)
     owners = names.of_operators(subgraph, layers or names.guessed(subgraph))
     found: dict[str, tuple[int, int]] = {}
     for operator, own in zip(subgraph.operators, owners, strict=True):
@@ -82,6 +80,17 @@ def zeros(content: bytes, layers: Layers) -> dict[str, float]:
             none, every = found.get(own[0], (0, 0))
             found[own[0]] = none + tensor.zeros, every + tensor.elements
     return {name: none / every for name, (none, every) in found.items() if every}
+
+
+def is_quantised(content: bytes) -> bool:
+    """Whether anything in a .tflite is: of a float file there is nothing to compare."""
+    return any(tensor.scales for tensor in _first_graph(content).tensors)
+
+
+def _first_graph(content: bytes) -> graph.Subgraph:
+    flatbuffer, _ = split(content)
+    with decoding("the file"):
+        return graph.read(root(flatbuffer, "the file")).subgraphs[0]
 
 
 def _histograms(

@@ -33,7 +33,8 @@ def of_layers(content: bytes, network: Any, count: int, job: Job) -> dict[str, A
 
     Returns:
       ``layers``, see `tflite.layerwise.evidence`, with the share of ``zeros`` of each layer's
-      kernel; or a note that says why the layers were not compared.
+      kernel, which is all there is of a float file; or a note that says why the layers were not
+      compared.
     """
     from tfedge.data.sampling import calibration
     from tfedge.tflite import layerwise, names
@@ -43,6 +44,8 @@ def of_layers(content: bytes, network: Any, count: int, job: Job) -> dict[str, A
         return {}
     layers = names.of_network(network)
     found: dict[str, Any] = {"zeros": layerwise.zeros(content, layers)}
+    if not layerwise.is_quantised(content):
+        return {"layers": found}
     if len(network.outputs) > 1:
         return {"layers": found, "notes": ["its layers were not compared: it has several outputs"]}
     inputs = calibration(job.data, count)

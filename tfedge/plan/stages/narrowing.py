@@ -109,7 +109,8 @@ class Narrow:
         said: dict[str, Any] = {}
         for number, left, course in self._rounds():
             session = job.session()
-            session = replace(session, scratch=session.scratch / f"round-{number}")
+            logs = session.logs and session.logs / f"round-{number}"
+            session = replace(session, scratch=session.scratch / f"round-{number}", logs=logs)
             network, said = self._cut_once(job, network, full * left, session)
             for names, (had, has) in said["widths"].items():
                 widths[names] = [widths.get(names, [had])[0], has]
