@@ -173,6 +173,13 @@ def test_a_report_of_one_stage_without_figures_has_a_page():
     assert "<svg" not in text
 
 
+def test_the_markdown_has_the_same_figures():
+    text = ladder.markdown(REPORT)
+    assert "Its confidence is 10.0 points off on average (the float network's 20.0)." in text
+    assert "5 inputs only the float network has right, 3 only this file." in text
+    assert "| conv | Conv2D | 9.5 | 20.2 | 30.0 | 1 of 8 |" in text
+
+
 @pytest.mark.parametrize(
     ("verdicts", "words"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tfedge.report import earned, leaving, targets
+from tfedge.report import earned, layers, leaving, targets
 
 COLUMNS = {
     "name": "stage",
@@ -125,6 +125,7 @@ def markdown(report: Mapping[str, Any], pictures: Sequence[str] = ()) -> str:
         lines += leaving.markdown(stage, pictures)
     if "test" in report:
         lines += _test(report["test"])
+    lines += layers.markdown(report.get("layers", {}))
     return "\n".join(lines)
 
 
@@ -178,6 +179,8 @@ def evaluation(test: Mapping[str, Any]) -> str:
     lines = [f"accuracy   {interval(test)}, {test['count']:,} inputs of {test['split']}"]
     if "agreement" in test:
         lines.append(f"agreement  {100 * test['agreement']:.2f} % with the float network")
+    if "reliability" in test:
+        lines.append(f"confidence {_off(test)}")
     if "against" in test:
         other = test["against"]
         lines.append(f"beside     {other['stage']}, {interval(other)}")
@@ -254,11 +257,26 @@ def _exits(exits: Mapping[str, Mapping[str, Any]]) -> str:
     return f"right on {split}: {', '.join(shares)}"
 
 
+def _off(test: Mapping[str, Any]) -> str:
+    """Say how far confidence and accuracy are apart, see `tflite.reliability`."""
+    beside = (
+        f" (the float network's {100 * test['float_reliability']['error']:.1f})"
+        if "float_reliability" in test
+        else ""
+    )
+    return f"{100 * test['reliability']['error']:.1f} points off on average{beside}"
+
+
 def _test(test: Mapping[str, Any]) -> list[str]:
     labels: Sequence[str] = list(test["labels"])
     lines = ["## Test split", "", f"Accuracy {interval(test)} of {test['count']:,} inputs."]
     if "agreement" in test:
         lines += [f"Agreement with the float network {100 * test['agreement']:.2f} %."]
+    if "reliability" in test:
+        lines += [f"Its confidence is {_off(test)}."]
+    if "changed" in test:
+        lost, won = test["changed"]["lost"], test["changed"]["won"]
+        lines += [f"{lost} inputs only the float network has right, {won} only this file."]
     lines += ["", "| true \\ answered | " + " | ".join(labels) + " |"]
     lines += ["|---|" + "---:|" * len(labels)]
     for label, row in zip(labels, test["confusion"], strict=True):

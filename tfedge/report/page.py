@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tfedge.report import front, ladder, leaving, plots, targets
+from tfedge.report import front, ladder, layers, leaving, plots, targets
 
 NEEDS = ("matplotlib", "jinja2")
 INSTALL = "pip install 'tfedge[report]'"
 
 _THUMB = 96
 _PERCENT = 100
-_ROWS = 12
 _HEADINGS = {
     "raw_bytes": ("bytes", "smaller"),
     "arm_pi5": ("Pi 5 instructions", "fewer"),
@@ -247,7 +246,7 @@ def _layers(report: Mapping[str, Any]) -> dict[str, Any] | None:
     spared = {layer: share for layer, share in found["zeros"].items() if share}
     return {
         "inputs": found.get("inputs", 0),
-        "worst": found.get("layers", ())[:_ROWS],
+        "worst": found.get("layers", ())[: layers.MOST],
         "count": len(found.get("layers", ())),
         "histograms": histograms,
         "zeros": plots.zeros(found["zeros"]) if spared else "",
