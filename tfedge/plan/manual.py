@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tfedge.plan.pipeline import General
+from tfedge.plan.reading import General
 from tfedge.plan.settings import Field, fields_of
 from tfedge.plan.sources import SOURCES, Function
 from tfedge.plan.stages import STAGES
