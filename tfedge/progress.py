@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,11 +46,19 @@ class Silent:
 
 
 class Lines:
-    """Writes plain lines on stderr; of a bar, at most one every ten seconds."""
+    """Writes plain lines; of a bar, at most one every ten seconds.
+
+    Args:
+      stream: Where to; stderr if None.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
 
     def say(self, text: str) -> None:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        stream = self._stream or sys.stderr
+        stream.write(text + "\n")
+        stream.flush()
 
     @contextmanager
     def bar(self, label: str, total: int) -> Iterator[Advance]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tfedge.cli import boards, models, pipelines
+from tfedge.cli import boards, models, pipelines, search
 from tfedge.errors import CheckError, UserError
 
 INTERRUPTED = 130
@@ -33,7 +33,7 @@ def cli() -> None:
 for _command in (
     *(pipelines.new, pipelines.plan, pipelines.build, pipelines.report, pipelines.stages),
     *(models.evaluate, models.compare, models.inspect, models.attach),
-    *(boards.check, boards.cost, boards.deploy),
+    *(boards.check, boards.cost, boards.deploy, search.search),
 ):
     cli.add_command(_command)
 

@@ -1,0 +1,141 @@
+"""The pipeline that a search goes out from, and what of it is free."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfedge.boards.pi import BOARDS
+from tfedge.errors import UserError
+from tfedge.plan import pipeline, settings, store
+from tfedge.plan.stages import Convert
+from tfedge.report.targets import Limit
+from tfedge.search import table
+
+
+@dataclass(frozen=True)
+class Base:
+    """The pipeline that is searched around, as it is written.
+
+    Attributes:
+      changes: The user's own --set.
+      data: What stands for the data in recipes.
+      answer: The stage whose .tflite counts.
+      free: The stages that a candidate may make otherwise than another, in their order.
+      values: Of the freed settings, as the file has them; None if the space does not hold them.
+    """
+
+    loaded: pipeline.Pipeline
+    changes: tuple[str, ...]
+    root: Path
+    data: dict[str, Any]
+    search: table.Search
+    answer: str
+    free: tuple[str, ...]
+    values: dict[str, Any] | None
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The targets that are known of a file without a board: bytes, instructions, accuracy."""
+        known = ("max_bytes", "max_cost", "min_accuracy")
+        limits = self.loaded.targets.limits if self.loaded.targets else ()
+        return tuple(limit for limit in limits if limit.name in known)
+
+    @property
+    def boards(self) -> tuple[str, ...]:
+        """The boards whose instructions matter."""
+        targets = [limit.device for limit in self.limits if limit.name == "max_cost"]
+        costs = [cost for cost in self.search.manner.minimise if cost in BOARDS]
+        return tuple(dict.fromkeys([*costs, *targets]))
+
+
+def epochs_of(loaded: pipeline.Pipeline, stages: Sequence[str]) -> dict[str, int]:
+    """Map those of `stages` that train to their epochs."""
+    found = {}
+    for name in stages:
+        stage = loaded.stages.get(name)
+        epochs = getattr(getattr(stage, "course", None), "epochs", None)
+        if epochs:
+            found[name] = int(epochs)
+    return found
+
+
+def read(
+    file: Path, changes: Sequence[str], root: Path, trials: int | None, hours: float | None
+) -> Base:
+    """Read a pipeline with a [search] table, and hold every value that it frees to its stage."""
+    loaded = pipeline.load(file, changes)
+    where = f"{file.name} [search]"
+    if loaded.search is None:
+        fix = "write [search] with, for a stage student: student.width = [8, 12, 16]"
+        raise UserError(file, "has no [search] table", fix)
+    search = table.read(loaded.search, where, list(loaded.stages)).with_limits(trials, hours)
+    for freed in search.freed:
+        for value in freed.ends():
+            try:
+                pipeline.load(file, [*changes, table.change(freed, value)])
+            except UserError as error:
+                raise UserError(f"{where} {freed.name}", str(error)) from None
+    free = _free(loaded, {freed.stage for freed in search.freed})
+    answer = _answer(loaded, free, where)
+    data = loaded.source.recipe(root)
+    values = _values(loaded, search)
+    return Base(loaded, tuple(changes), root, data, search, answer, free, values)
+
+
+def study_name(of: Base) -> str:
+    """Name the study: another space, data, seed or manner of proposing is another study."""
+    manner = of.search.manner
+    decides = {
+        "file": {name: settings.plain(stage) for name, stage in of.loaded.stages.items()},
+        "data": of.data,
+        "seed": of.loaded.seed,
+        "freed": [repr(freed) for freed in of.search.freed],
+        "targets": [repr(limit) for limit in of.limits],
+        "manner": [manner.generation, manner.sampler, manner.minimise, manner.short,
+                   manner.rungs, manner.keep],
+    }  # fmt: skip
+    return f"{of.loaded.name}-{store.key_of(decides)[:8]}"
+
+
+def _free(loaded: pipeline.Pipeline, freed: set[str]) -> tuple[str, ...]:
+    """Name the stages with a freed setting, and all that rest on one."""
+    found: list[str] = []
+    for name, stage in loaded.stages.items():
+        if name in freed or set(settings.inputs_of(stage).values()) & set(found):
+            found.append(name)
+    return tuple(found)
+
+
+def _answer(loaded: pipeline.Pipeline, free: Sequence[str], where: str) -> str:
+    """Return the stage whose .tflite the search is about: the targets', or else the last."""
+    made = [name for name in free if isinstance(loaded.stages[name], Convert)]
+    if loaded.targets:
+        about = loaded.targets.stage
+        stage = loaded.stages[about]
+        about = about if isinstance(stage, Convert) else settings.inputs_of(stage).get("of", about)
+        if about in made:
+            return about
+    if not made:
+        problem = "nothing that it frees leads to a .tflite"
+        fix = "free settings of a stage that a convert rests on"
+        raise UserError(where, problem, fix)
+    return made[-1]
+
+
+def _values(loaded: pipeline.Pipeline, search: table.Search) -> dict[str, Any] | None:
+    """Return what the file itself says of the freed settings, if the space holds it."""
+    found = {}
+    for freed in search.freed:
+        value = json.loads(
+            json.dumps(settings.plain(loaded.stages[freed.stage]).get(freed.setting))
+        )
+        if freed.setting == "skip":
+            value = False
+        if not freed.holds(value):
+            return None
+        found[freed.name] = value
+    return found

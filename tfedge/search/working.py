@@ -1,0 +1,173 @@
+"""What a worker does of a search: look at a candidate, or build it as far as it is asked to.
+
+Nothing is handed back but figures: networks stay in the build folder, by their stages' keys, where
+whoever goes on with a candidate finds them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tfedge.errors import UserError
+from tfedge.plan import pipeline, running, store
+from tfedge.plan.job import TFLITE
+from tfedge.progress import Lines
+from tfedge.search import looking
+
+LOOK, TRAIN, WHOLE = "look", "train", "whole"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work; the same one done twice costs little the second time.
+
+    Attributes:
+      kind: `LOOK` at the untrained network, `TRAIN` it up to its .tflite, or build the `WHOLE`
+        pipeline, the test split's evaluation included.
+      number: The candidate's.
+      file: The pipeline's.
+      changes: What makes it this candidate, as --set takes it.
+      root: The build folder.
+      data: What stands for the data in recipes.
+      answer: The stage whose .tflite counts.
+      judged: The stage that is trained in rungs.
+      epoch: Where the judged stage pauses; 0 for nowhere.
+      boards: Whose instructions are counted of an untrained network.
+      log: Where the worker tells how it goes.
+    """
+
+    kind: str
+    number: int
+    file: Path
+    changes: tuple[str, ...]
+    root: Path
+    data: Mapping[str, Any]
+    answer: str
+    judged: str = ""
+    epoch: int = 0
+    boards: tuple[str, ...] = ()
+    log: Path | None = None
+
+
+@dataclass
+class Outcome:
+    """What came of a task.
+
+    Attributes:
+      figures: Of a look: what is known of the file.  Of a training: accuracy and count on tune, and
+        the file's bytes if there is one already.
+      epochs: That the judged stage has trained.
+      paused: Whether it has more to train.
+      made: Seconds of each stage that this task made, by the stage's name and key.
+      shared: Names and keys of the stages that it found made.
+      refused: Why it cannot be, if it cannot.
+    """
+
+    figures: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 0
+    paused: bool = False
+    made: dict[str, float] = field(default_factory=dict)
+    shared: list[str] = field(default_factory=list)
+    refused: str = ""
+
+
+def do(task: Task) -> Outcome:
+    """Do a task; what the candidate's settings make impossible is an outcome, too."""
+    with _logging(task.log) as progress:
+        try:
+            loaded = pipeline.load(task.file, task.changes)
+            if task.kind == LOOK:
+                return Outcome(looking.look(loaded, task, progress))
+            return _train(loaded, task, progress)
+        except UserError as error:
+            progress.say(str(error))
+            return Outcome(refused=str(error))
+
+
+def _train(loaded: pipeline.Pipeline, task: Task, progress: Lines) -> Outcome:
+    outcome = Outcome()
+    folders: dict[str, Path] = {}
+    until = "" if task.kind == WHOLE else task.answer
+    needed = None if task.kind == WHOLE else looking.needed(loaded, task.answer)
+    for step in pipeline.plan(loaded, task.root, data=dict(task.data)):
+        if needed is not None and step.name not in needed:
+            continue
+        folders[step.name] = step.folder
+        label = f"{step.name}-{step.key[:8]}"
+        if not step.why:
+            outcome.shared.append(label)
+        elif not _run(step, loaded, folders, task, outcome, progress):
+            return outcome
+        if step.name == task.judged:
+            record = store.read_record(step.folder) or {}
+            outcome.epochs = int(record.get("figures", {}).get("epochs", 0))
+        if step.name == until:
+            break
+    outcome.figures |= _figures(folders[task.answer])
+    return outcome
+
+
+def _run(
+    step: pipeline.Step,
+    loaded: pipeline.Pipeline,
+    folders: Mapping[str, Path],
+    task: Task,
+    outcome: Outcome,
+    progress: Lines,
+) -> bool:
+    """Run a step, unless another worker does; return whether it is finished."""
+    started = time.perf_counter()
+
+    def watch(epochs: int, row: Mapping[str, float]) -> None:
+        outcome.epochs = epochs
+        outcome.figures = {"accuracy": row["val_accuracy"]}
+        if task.epoch and step.name == task.judged and epochs >= task.epoch:
+            raise running.Paused(f"after epoch {epochs}")
+
+    try:
+        made = running.run_step(
+            step, loaded, folders, lambda: looking.opened(loaded, task), progress, watch=watch
+        )
+    except running.Paused:
+        outcome.paused = True
+        return False
+    label = f"{step.name}-{step.key[:8]}"
+    if made:
+        outcome.made[label] = round(time.perf_counter() - started, 3)
+    else:
+        outcome.shared.append(label)
+    return True
+
+
+def _figures(folder: Path) -> dict[str, Any]:
+    record = store.read_record(folder) or {}
+    known = record.get("figures", {})
+    found = {name: known[name] for name in ("accuracy", "count") if name in known}
+    file = folder / TFLITE
+    return found | looking.of_file(file) if file.is_file() else found
+
+
+@contextmanager
+def _logging(log: Path | None) -> Iterator[Lines]:
+    """Let the task's lines go to its log."""
+    if log is None:
+        yield Lines()
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as stream:
+        yield Lines(stream)
+
+
+def begin(threads: int) -> None:
+    """Make a process a worker: TensorFlow, once it is imported, takes so many threads."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever runs the search ends its workers
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ[name] = str(threads)
