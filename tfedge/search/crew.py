@@ -59,7 +59,7 @@ class Processes:
                 for place in begun & set(left):
                     tries[place] += 1
                     if tries[place] == TRIES:
-                        raise _lost(left[place]) from None
+                        raise lost(left[place]) from None
 
     def close(self) -> None:
         for process in list((self._pool._processes or {}).values()):
@@ -76,7 +76,8 @@ class Processes:
         )
 
 
-def _lost(task: Task) -> UserError:
+def lost(task: Task) -> UserError:
+    """Say that a task's worker has died too often."""
     problem = f"a worker died {TRIES} times with it, perhaps for want of memory"
     fix = f"look at {task.log}; fewer --workers have more memory each"
     return UserError(f"candidate {task.number}", problem, fix)

@@ -7,6 +7,7 @@ whoever goes on with a candidate finds them.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from tfedge.progress import Lines
 from tfedge.search import looking
 
 LOOK, TRAIN, WHOLE = "look", "train", "whole"
+
+THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+"""What tells TensorFlow how many threads it may have."""
 
 
 @dataclass(frozen=True)
@@ -166,8 +170,6 @@ def _logging(log: Path | None) -> Iterator[Lines]:
 
 def begin(threads: int) -> None:
     """Make a process a worker: TensorFlow, once it is imported, takes so many threads."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever runs the search ends its workers
-    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    for name in THREADS:
         os.environ[name] = str(threads)
