@@ -7,7 +7,7 @@ import pytest
 
 from tfedge.boards import host
 from tfedge.errors import UserError
-from tfedge.plan import pipeline, stages, store
+from tfedge.plan import pipeline, running, stages, store
 from tfedge.progress import Silent
 from tfedge.report import page as report_page
 
@@ -46,7 +46,7 @@ def pretend(project, monkeypatch):
     """Stages that only pretend, built once, so that the builder alone is under test."""
     for kind in stages.STAGES.values():
         monkeypatch.setattr(kind, "run", run)
-    monkeypatch.setattr(pipeline, "import_module", lambda name: None)
+    monkeypatch.setattr(running, "import_module", lambda name: None)
     monkeypatch.setattr(report_page, "html", lambda *_: "<!doctype html>")
     monkeypatch.setattr(host, "measure", lambda files, rounds: [{} for _ in files])
     build(project)

@@ -7,7 +7,7 @@ import pytest
 from tfedge.boards import cost, counting, host, measured
 from tfedge.cli import main
 from tfedge.errors import UserError
-from tfedge.plan import pipeline, stages
+from tfedge.plan import pipeline, running, stages
 from tfedge.plan.targets import foreseen, judge
 from tfedge.progress import Silent
 from tfedge.report import ladder, page, targets
@@ -231,7 +231,7 @@ def build(project, monkeypatch, capsys):
     """Build the pipeline with such targets; return status, what was printed, and the report."""
     for kind in stages.STAGES.values():
         monkeypatch.setattr(kind, "run", run)
-    monkeypatch.setattr(pipeline, "import_module", lambda name: None)
+    monkeypatch.setattr(running, "import_module", lambda name: None)
     monkeypatch.setattr(page, "html", lambda *_: "<!doctype html>")  # to draw it takes a second
     monkeypatch.setattr(
         host, "measure", lambda files, rounds: [{"host_ms_p50": 0.5} for _ in files]

@@ -15,7 +15,7 @@ from tfedge.plan import kinds, settings, sources, targets
 from tfedge.plan.job import Stage
 from tfedge.plan.refs import Ref
 from tfedge.plan.stages import STAGES
-from tfedge.report.targets import Targets
+from tfedge.plan.steps import Pipeline
 
 RESERVED = ("data", "settings", "targets")
 
@@ -26,18 +26,6 @@ class General:
 
     seed: int = setting(0, "decides every random choice", low=0, high=2**31 - 1)
     name: str = setting("", "of the folder and the file that are built; the pipeline file's own")
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """A pipeline file, checked: its refs exist, and its settings have their types and ranges."""
-
-    name: str
-    file: Path
-    source: sources.Source
-    seed: int
-    stages: dict[str, Stage]
-    targets: Targets | None = None
 
 
 def load(file: Path, changes: Sequence[str] = ()) -> Pipeline:

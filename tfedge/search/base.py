@@ -12,6 +12,7 @@ from tfedge.boards.pi import BOARDS
 from tfedge.errors import UserError
 from tfedge.plan import pipeline, settings, store
 from tfedge.plan.stages import Convert
+from tfedge.plan.steps import Pipeline
 from tfedge.report.targets import Limit
 from tfedge.search import table
 
@@ -28,7 +29,7 @@ class Base:
       values: Of the freed settings, as the file has them; None if the space does not hold them.
     """
 
-    loaded: pipeline.Pipeline
+    loaded: Pipeline
     changes: tuple[str, ...]
     root: Path
     data: dict[str, Any]
@@ -52,7 +53,7 @@ class Base:
         return tuple(dict.fromkeys([*costs, *targets]))
 
 
-def epochs_of(loaded: pipeline.Pipeline, stages: Sequence[str]) -> dict[str, int]:
+def epochs_of(loaded: Pipeline, stages: Sequence[str]) -> dict[str, int]:
     """Map those of `stages` that train to their epochs."""
     found = {}
     for name in stages:
@@ -101,7 +102,7 @@ def study_name(of: Base) -> str:
     return f"{of.loaded.name}-{store.key_of(decides)[:8]}"
 
 
-def _free(loaded: pipeline.Pipeline, freed: set[str]) -> tuple[str, ...]:
+def _free(loaded: Pipeline, freed: set[str]) -> tuple[str, ...]:
     """Name the stages with a freed setting, and all that rest on one."""
     found: list[str] = []
     for name, stage in loaded.stages.items():
@@ -110,7 +111,7 @@ def _free(loaded: pipeline.Pipeline, freed: set[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _answer(loaded: pipeline.Pipeline, free: Sequence[str], where: str) -> str:
+def _answer(loaded: Pipeline, free: Sequence[str], where: str) -> str:
     """Return the stage whose .tflite the search is about: the targets', or else the last."""
     made = [name for name in free if isinstance(loaded.stages[name], Convert)]
     if loaded.targets:
@@ -126,7 +127,7 @@ def _answer(loaded: pipeline.Pipeline, free: Sequence[str], where: str) -> str:
     return made[-1]
 
 
-def _values(loaded: pipeline.Pipeline, search: table.Search) -> dict[str, Any] | None:
+def _values(loaded: Pipeline, search: table.Search) -> dict[str, Any] | None:
     """Return what the file itself says of the freed settings, if the space holds it."""
     found = {}
     for freed in search.freed:

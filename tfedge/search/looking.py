@@ -15,6 +15,7 @@ from tfedge import paths
 from tfedge.plan import pipeline, running, settings
 from tfedge.plan.job import TFLITE, file_figures
 from tfedge.plan.stages import Cluster, Prune, Qat
+from tfedge.plan.steps import Pipeline, Step
 from tfedge.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _SAME_FILE = (Prune, Cluster, Qat)
 """Stages after which a file has the size, the operators and the cost that it had before."""
 
 
-def look(loaded: pipeline.Pipeline, task: Task, progress: Progress) -> dict[str, Any]:
+def look(loaded: Pipeline, task: Task, progress: Progress) -> dict[str, Any]:
     """Make the candidate's file untrained and measure it.
 
     Stages that are not finished run on a few inputs without a step of training, in a folder that is
@@ -59,7 +60,7 @@ def look(loaded: pipeline.Pipeline, task: Task, progress: Progress) -> dict[str,
     return found
 
 
-def needed(loaded: pipeline.Pipeline, stage: str) -> set[str]:
+def needed(loaded: Pipeline, stage: str) -> set[str]:
     """Name the stages that a stage rests on, and itself."""
     found = {stage}
     for source in settings.inputs_of(loaded.stages[stage]).values():
@@ -83,8 +84,8 @@ def of_file(file: Path, boards: Sequence[str] = (), progress: Progress = QUIET) 
 
 
 def _made(
-    loaded: pipeline.Pipeline,
-    steps: Sequence[pipeline.Step],
+    loaded: Pipeline,
+    steps: Sequence[Step],
     passed: Mapping[str, str],
     task: Task,
     place: Path,
@@ -106,7 +107,7 @@ def _made(
     return folders[task.answer] / TFLITE
 
 
-def opened(loaded: pipeline.Pipeline, task: Task) -> Data:
+def opened(loaded: Pipeline, task: Task) -> Data:
     """Open the data, once a process: candidates differ in stages, not in their data."""
     own = tuple(change for change in task.changes if change.startswith("data."))
     return _opened(loaded.file, own, task.root)
@@ -127,7 +128,7 @@ def few(data: Data, count: int = INPUTS) -> Data:
     return replace(data, train=some(data.train), tune=some(data.tune), test=some(data.test))
 
 
-def _passed(loaded: pipeline.Pipeline) -> dict[str, str]:
+def _passed(loaded: Pipeline) -> dict[str, str]:
     """Map the stages that a look leaves out to the ones that stand in for them."""
     found: dict[str, str] = {}
     for name, stage in loaded.stages.items():
@@ -141,7 +142,7 @@ def _ours(stage: Any) -> bool:
     return type(stage).__module__.startswith("tfedge.plan.stages")
 
 
-def _key(steps: Sequence[pipeline.Step], passed: Mapping[str, str], task: Task) -> str:
+def _key(steps: Sequence[Step], passed: Mapping[str, str], task: Task) -> str:
     """Hash what decides a look: training does not, nor does what leaves the file as it is."""
     rows: list[Any] = [list(task.boards), INPUTS]
     for step in steps:

@@ -18,6 +18,7 @@ from typing import Any
 from tfedge.errors import UserError
 from tfedge.plan import pipeline, running, store
 from tfedge.plan.job import TFLITE
+from tfedge.plan.steps import Pipeline, Step
 from tfedge.progress import Lines
 from tfedge.search import looking
 
@@ -94,7 +95,7 @@ def do(task: Task) -> Outcome:
             return Outcome(refused=str(error))
 
 
-def _train(loaded: pipeline.Pipeline, task: Task, progress: Lines) -> Outcome:
+def _train(loaded: Pipeline, task: Task, progress: Lines) -> Outcome:
     outcome = Outcome()
     folders: dict[str, Path] = {}
     until = "" if task.kind == WHOLE else task.answer
@@ -118,8 +119,8 @@ def _train(loaded: pipeline.Pipeline, task: Task, progress: Lines) -> Outcome:
 
 
 def _run(
-    step: pipeline.Step,
-    loaded: pipeline.Pipeline,
+    step: Step,
+    loaded: Pipeline,
     folders: Mapping[str, Path],
     task: Task,
     outcome: Outcome,
