@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from tfedge.plan.reading import load as load
 from tfedge.plan.stages import STAGES
 from tfedge.plan.steps import FRESH, Pipeline, Step
 from tfedge.progress import Progress
-from tfedge.report import ladder
+from tfedge.report import ladder, searched
 
 TENSORBOARD = "tensorboard"
+SEARCH = "search.json"
+"""What `tfedge search` found, beside its stages' folders."""
 
 
 def plan(
@@ -128,6 +131,8 @@ def _report(
     }
     here = host.figures(folder, files, progress) if files else {}
     told = ladder.report_of(pipeline.name, _records(steps), measured.figures(folder), here)
+    if (folder / SEARCH).is_file():
+        told[searched.KEY] = json.loads((folder / SEARCH).read_text("utf-8"))
     if pipeline.targets:
         folders = {step.name: step.folder for step in steps if not step.why}
         place = "" if root == Path("build") else f" --build-dir {root}"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tfedge.report import front, ladder, layers, leaving, plots, targets
+from tfedge.report import front, ladder, layers, leaving, plots, searched, targets
 
 NEEDS = ("matplotlib", "jinja2")
 INSTALL = "pip install 'tfedge[report]'"
@@ -95,6 +95,7 @@ def _context(report: Mapping[str, Any], pictures: Pictures) -> dict[str, Any]:
         "targets": list(targets.rows(report)),
         "boards": [ladder.board_line(one) for one in report.get("boards", ())],
         "fronts": list(_fronts(report)),
+        "search": searched.of(report),
         "test": _tested(report, pictures),
         "layers": _layers(report),
         "training": [

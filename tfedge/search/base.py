@@ -10,8 +10,8 @@ from typing import Any
 
 from tfedge.boards.pi import BOARDS
 from tfedge.errors import UserError
-from tfedge.plan import pipeline, settings, store
-from tfedge.plan.stages import Convert
+from tfedge.plan import kinds, pipeline, settings, store
+from tfedge.plan.stages import Evaluate
 from tfedge.plan.steps import Pipeline
 from tfedge.report.targets import Limit
 from tfedge.search import table
@@ -113,11 +113,12 @@ def _free(loaded: Pipeline, freed: set[str]) -> tuple[str, ...]:
 
 def _answer(loaded: Pipeline, free: Sequence[str], where: str) -> str:
     """Return the stage whose .tflite the search is about: the targets', or else the last."""
-    made = [name for name in free if isinstance(loaded.stages[name], Convert)]
+    made = [name for name in free if kinds.makes(loaded.stages[name]) == "tflite"
+            and not isinstance(loaded.stages[name], Evaluate)]  # fmt: skip
     if loaded.targets:
         about = loaded.targets.stage
         stage = loaded.stages[about]
-        about = about if isinstance(stage, Convert) else settings.inputs_of(stage).get("of", about)
+        about = settings.inputs_of(stage)["of"] if isinstance(stage, Evaluate) else about
         if about in made:
             return about
     if not made:

@@ -25,7 +25,6 @@ _CARD_GROWS = 512
 
 _ACCURACY = ("accuracy", "count")
 _OF_TWIN = ("accuracy", "costs", "broken", "epochs")
-_UNKNOWN = 1e18
 
 
 class Coordinator:
@@ -45,7 +44,7 @@ class Coordinator:
     @property
     def seconds(self) -> float:
         """Of this search, those of earlier runs included as far as they ended a generation."""
-        return self._before + time.monotonic() - self._started
+        return float(self._before + time.monotonic() - self._started)
 
     def run(self) -> list[Candidate]:
         """Propose and train until the trials or the hours are spent; return all candidates."""
@@ -177,12 +176,13 @@ class Coordinator:
         self.progress.say(f"candidate {one.number:4}  {state}  {words}  {costs}")
 
     def costs(self, one: Candidate) -> list[float]:
-        """Return what is to be small; of a candidate of which it is not known, as much as it gets.
-
-        A figure that a look could not give is that of the worst candidate so far.
-        """
+        """Return what is to be small; where a look could not tell, as much as any candidate has."""
         known = one.found.get("costs", {})
-        return [float(known.get(name, _UNKNOWN)) for name in self.manner.minimise]
+        return [float(known.get(name, self._most(name))) for name in self.manner.minimise]
+
+    def _most(self, name: str) -> float:
+        return max((past.found["costs"].get(name, 0.0) for past in self.proposals.past
+                    if "costs" in past.found), default=0.0)  # fmt: skip
 
     def _broken(self, figures: Mapping[str, Any]) -> dict[str, float]:
         """Say of each target by what share it is broken, below 0 where it is kept."""

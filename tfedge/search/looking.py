@@ -93,7 +93,7 @@ def _made(
 ) -> Path:
     """Make the answer's file in `place`; return it."""
     folders: dict[str, Path] = {}
-    data: Data | None = None
+    work = running.Work(loaded, lambda: few(opened(loaded, task)), progress, untrained=True)
     for step in steps:
         if step.name in passed:
             folders[step.name] = folders[passed[step.name]]
@@ -101,9 +101,7 @@ def _made(
         folders[step.name] = step.folder
         if step.why:
             folders[step.name] = place / step.folder.name
-            data = data or few(opened(loaded, task))
-            aside = replace(step, folder=folders[step.name])
-            running.run_untrained(aside, loaded, folders, data, progress)
+            running.run_step(replace(step, folder=folders[step.name]), folders, work)
     return folders[task.answer] / TFLITE
 
 

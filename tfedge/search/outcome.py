@@ -18,8 +18,6 @@ from tfedge.search.coordinator import FINISHED, REFUSED, Coordinator
 from tfedge.search.proposals import Candidate
 from tfedge.search.working import Outcome
 
-FILE = "search.json"
-
 
 def front_of(coordinator: Coordinator) -> list[Candidate]:
     """Return the candidates that no other beats in accuracy and every cost, the best spread first.
@@ -127,7 +125,7 @@ def recommended(base: Base, points: Sequence[Mapping[str, Any]]) -> dict[str, An
 
 def write(told: Mapping[str, Any], folder: Path) -> Path:
     """Put search.json into a pipeline's build folder."""
-    file = folder / FILE
+    file = folder / pipeline.SEARCH
     paths.replace(file, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     return file
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfedge.errors import UserError
+from tfedge.errors import Paused, UserError
 from tfedge.plan import pipeline, running, store
 from tfedge.plan.job import TFLITE
 from tfedge.plan.steps import Pipeline, Step
@@ -129,17 +129,18 @@ def _run(
     """Run a step, unless another worker does; return whether it is finished."""
     started = time.perf_counter()
 
-    def watch(epochs: int, row: Mapping[str, float]) -> None:
+    def watch(epochs: int, row: dict[str, float]) -> None:
+        if step.name != task.judged:
+            return
         outcome.epochs = epochs
         outcome.figures = {"accuracy": row["val_accuracy"]}
-        if task.epoch and step.name == task.judged and epochs >= task.epoch:
-            raise running.Paused(f"after epoch {epochs}")
+        if 0 < task.epoch <= epochs:
+            raise Paused(f"after epoch {epochs}")
 
+    work = running.Work(loaded, lambda: looking.opened(loaded, task), progress, watch=watch)
     try:
-        made = running.run_step(
-            step, loaded, folders, lambda: looking.opened(loaded, task), progress, watch=watch
-        )
-    except running.Paused:
+        made = running.run_step(step, folders, work)
+    except Paused:
         outcome.paused = True
         return False
     label = f"{step.name}-{step.key[:8]}"
