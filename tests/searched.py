@@ -59,10 +59,10 @@ def pipeline(folder, trials=16, generation=8, sampler="tpe", epoch_s=0.0, target
     shutil.copy(STRIPES / "stripes.py", folder)
     shutil.copy(here / "pretending.py", folder)
     file = folder / "pretend.toml"
-    file.write_text(PIPELINE.format(**{
-        "trials": trials, "generation": generation, "sampler": sampler, "epoch_s": epoch_s,
-        "targets": targets,
-    }))  # fmt: skip
+    text = PIPELINE.format(
+        trials=trials, generation=generation, sampler=sampler, epoch_s=epoch_s, targets=targets
+    )
+    file.write_text(text)
     return file
 
 

@@ -1,4 +1,4 @@
-"""What a search found, as the page tells it: its front, what decided, and what was never trained."""
+"""What a search found, as the page tells it: the front, what decided, what was never trained."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ _AS_REPORTED = {
     "pi4": "arm_pi4", "pi5": "arm_pi5",
 }  # fmt: skip
 _MOST_REASONS = 12
+_UNKNOWN = "-"
 _SHOWN = {"finished": "trained", "stopped": "stopped early", "refused": "never trained"}
 
 
@@ -105,8 +106,11 @@ def _by_hand(report: Mapping[str, Any], cost: str) -> list[Point]:
 def _importances(told: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table: how much each freed setting decides of each figure."""
     known = {figure: shares for figure, shares in told["importances"].items() if shares}
-    names = sorted({name for shares in known.values() for name in shares},
-                   key=lambda name: -max(shares.get(name, 0) for shares in known.values()))  # fmt: skip
+    most: dict[str, float] = {}
+    for shares in known.values():
+        for name, share in shares.items():
+            most[name] = max(share, most.get(name, 0))
+    names = sorted(most, key=lambda name: -most[name])
     rows = [[name, *(f"{100 * shares.get(name, 0):.0f} %" for shares in known.values())]
             for name in names]  # fmt: skip
     return {"figures": list(known), "rows": rows}
@@ -119,14 +123,16 @@ def _row(point: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
         "number": point["number"],
         "set": " ".join(point["set"]),
         "tune": _percent(point["tune"]),
-        "test": _percent(test) if test else "–",
+        "test": _percent(test) if test else _UNKNOWN,
         "costs": _costs(point, told["manner"]["minimise"]),
         "taken": point["number"] == chosen.get("number"),
     }
 
 
 def _costs(point: Mapping[str, Any], costs: Sequence[str]) -> list[str]:
-    return [f"{point['costs'][cost]:,.0f}" if cost in point["costs"] else "–" for cost in costs]
+    return [
+        f"{point['costs'][cost]:,.0f}" if cost in point["costs"] else _UNKNOWN for cost in costs
+    ]
 
 
 def _percent(figures: Mapping[str, Any]) -> str:
