@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -169,8 +168,8 @@ class Coordinator:
                           if label not in known and label not in one.found["made"]]  # fmt: skip
 
     def _tell(self, one: Candidate) -> None:
-        costs = "  ".join(f"{name} {one.found['costs'].get(name, math.nan):,.0f}"
-                          for name in self.manner.minimise)  # fmt: skip
+        costs = "  ".join(f"{name} {one.found['costs'][name]:,.0f}" for name in self.manner.minimise
+                          if name in one.found["costs"])  # fmt: skip
         state = one.found.get("state", "goes on")
         words = f"accuracy {one.found['accuracy']:.4f} on tune after {one.found['epochs']} epochs"
         self.progress.say(f"candidate {one.number:4}  {state}  {words}  {costs}")
