@@ -178,7 +178,9 @@ def _accuracy(report: Mapping[str, Any], subject: Mapping[str, Any]) -> dict[str
     if "accuracy_low" in right:
         low, high = _PERCENT * right["accuracy_low"], _PERCENT * right["accuracy_high"]
         more = f"{low:.1f} to {high:.1f} with 95 % confidence"
-    more += f", {right['count']:,} inputs of {right['split']}" if {"count", "split"} <= {*right} else ""
+    more += (
+        f", {right['count']:,} inputs of {right['split']}" if {"count", "split"} <= {*right} else ""
+    )
     if other := report.get("test", {}).get("against"):
         more += f"; {other['stage']} {_PERCENT * other['accuracy']:.2f} %"
     return {"name": "accuracy", "value": f"{_PERCENT * right['accuracy']:.2f} %", "more": more}
