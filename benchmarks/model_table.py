@@ -162,7 +162,8 @@ def builders():
         yield f"\n`models/{file.name}`: {_first_sentence(tree)}\n"
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
-                settings = ", ".join(ast.unparse(node.args).split(", ")[2:])
+                arguments = ast.unparse(node.args).split(", ")[2:]
+                settings = ", ".join(argument for argument in arguments if argument != "*")
                 yield f"- `{node.name}({settings})`: {_first_sentence(node)}"
 
 

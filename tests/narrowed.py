@@ -8,6 +8,8 @@ from random_weights import difference
 PICTURES = (64, 64, 3)
 MODELS = {
     "ds_cnn_s": ("models/ds_cnn.py", (49, 10, 1)),
+    "elastic_inverted": ("models/elastic.py", PICTURES),
+    "elastic_residual": ("models/elastic.py", (16, 16, 3)),
     "efficientnet_lite0": ("models/efficientnet_lite.py", PICTURES),
     "mcunet_like": ("models/mcunet.py", PICTURES),
     "mobilenet_v1": ("models/mobilenet.py", PICTURES),

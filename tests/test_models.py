@@ -57,6 +57,7 @@ def products(model):
     return found
 
 
+DEEPER = {"depth_1": 3, "depth_2": 3, "depth_3": 3}
 PUBLISHED = [
     # torchvision counts what is trained.
     ("shufflenet_v2.py:shufflenet_v2", *IMAGENET, {"width": 0.5}, 1_366_792),
@@ -71,6 +72,7 @@ PUBLISHED = [
     ("efficientnet_lite.py:efficientnet_lite4", *IMAGENET, {}, 13_006_568),
     # He 2016, table 6, has 0.27 million, with shortcuts that have no weights: 2,752 fewer.
     ("resnet.py:resnet20", (32, 32, 3), 10, {}, 269_722 + 2_752),
+    ("elastic.py:elastic_residual", (32, 32, 3), 10, DEEPER, 269_722 + 2_752),
 ]
 
 
@@ -136,6 +138,65 @@ def test_ds_cnn_has_the_parameters_of_mlperf_tiny_but_for_the_biases_before_batc
     assert network("ds_cnn.py:ds_cnn_s", *SPEECH).count_params() == 24_908 - 9 * 64
 
 
+def test_each_stage_of_the_elastic_families_is_as_its_own_settings_say():
+    """The kernels that each stage should have, listed by hand."""
+    found = network(
+        *("elastic.py:elastic_residual", (32, 32, 3), 10),
+        stem=8,
+        stem_kernel=5,
+        stride=2,
+        width_1=4,
+        depth_2=2,
+        kernel_3=1,
+    )
+    assert kernels(found) == sorted(
+        [
+            *[(5, 5, 3, 8)],
+            *[(3, 3, 8, 4), (3, 3, 4, 4), (8, 4)],
+            *[(3, 3, 4, 32), (3, 3, 32, 32), (4, 32), (3, 3, 32, 32), (3, 3, 32, 32)],
+            *[(32, 64), (64, 64), (32, 64)],
+            *[(64, 10)],
+        ]
+    )
+    assert found.layers[1].output_shape[1:3] == (16, 16)
+
+    found = network(
+        *("elastic.py:elastic_inverted", (32, 32, 3), 10),
+        stem=8,
+        depth_1=2,
+        width_1=8,
+        kernel_2=5,
+        expansion_2=3,
+        depth_3=1,
+        expansion_4=1,
+        depth_4=1,
+        last=96,
+    )
+    assert kernels(found) == sorted(
+        [
+            *[(3, 3, 3, 8)],
+            *[(3, 3, 8, 1), (8, 8)] * 2,
+            *[(8, 24), (5, 5, 24, 1), (24, 24), (24, 72), (5, 5, 72, 1), (72, 24)],
+            *[(24, 96), (3, 3, 96, 1), (96, 40)],
+            *[(3, 3, 40, 1), (40, 80)],
+            *[(80, 96), (96, 10)],
+        ]
+    )
+    assert [layer.output_shape[1] for layer in found.layers if "depthwise" in layer.name] == [
+        *(16, 16, 8, 8, 4, 2)
+    ]
+
+
+@pytest.mark.parametrize("name", ["elastic_residual", "elastic_inverted"])
+def test_every_setting_of_an_elastic_family_changes_the_network(name):
+    ref = Ref.parse(f"models/elastic.py:{name}", REPO)
+    plain = counts(f"elastic.py:{name}", (32, 32, 3), 4)
+    for setting, default in ref.parameters(2).items():
+        if setting != "dropout":
+            other = counts(f"elastic.py:{name}", (32, 32, 3), 4, **{setting: default + 1})
+            assert (other.kernels, other.products) != (plain.kernels, plain.products), setting
+
+
 TINY = [
     ("resnet.py:resnet14", (16, 16, 3), {"width": 4}),
     ("mobilenet.py:mobilenet_v1", (32, 32, 3), {"width": 0.1, "stride": 1}),
@@ -146,6 +207,8 @@ TINY = [
     ("shufflenet_v2.py:shufflenet_v2", (32, 32, 3), {"width": 0.25}),
     ("ds_cnn.py:ds_cnn_m", (49, 10, 1), {"width": 8}),
     ("mcunet.py:mcunet_like", (32, 32, 3), {"width": 0.25, "depth": 0.5}),
+    ("elastic.py:elastic_residual", (16, 16, 3), {"stem": 4, "width_1": 8, "kernel_2": 5}),
+    ("elastic.py:elastic_inverted", (32, 32, 3), {"depth_3": 1, "kernel_4": 5, "last": 16}),
     ("sensor.py:sensor_residual", (32, 3), {"width": 4}),
     ("sensor.py:sensor_separable", (32, 3), {"width": 8}),
 ]
@@ -270,6 +333,8 @@ def test_every_quarter_of_shufflenets_channels_is_convolved_within_three_units()
         ("mobilenet.py:mobilenet_v1", {"width": 0}, "a width must be above 0, got 0"),
         ("efficientnet_lite.py:efficientnet_lite", {"width": -1.0}, "a width must be above 0"),
         ("mcunet.py:mcunet_like", {"depth": 0.0}, "a depth must be above 0, got 0.0"),
+        ("elastic.py:elastic_residual", {"depth_2": 0}, "depth_2 must be at least 1, got 0"),
+        ("elastic.py:elastic_inverted", {"expansion_4": 0}, "expansion_4 must be at least 1"),
         ("shufflenet_v2.py:shufflenet_v2", {"width": 0.7}, "must be one of 0.25, 0.5, 1.0, 1.5"),
     ],
 )
@@ -312,5 +377,5 @@ def test_the_page_in_the_docs_is_made_of_its_figures_and_names_every_function(ta
     page = (REPO / "docs/models.md").read_text()
     assert set(figures) == {row.key for row in table.ROWS}
     assert page == table.page(figures)
-    for name in ("resnet20", "efficientnet_lite4", "stack"):
+    for name in ("resnet20", "efficientnet_lite4", "stack", "elastic_inverted"):
         assert f"- `{name}(" in page
