@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_data import stripes
 
-from tfedge.errors import UserError
+from tfedge.errors import Paused, UserError
 from tfedge.progress import Silent
 from tfedge.training.course import Course
 
@@ -106,6 +106,37 @@ def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
 
     assert again == history
     assert all(map(np.array_equal, resumed.get_weights(), whole.get_weights()))
+
+
+def test_a_training_that_pauses_goes_on_as_if_it_had_not(f, keras, data, tmp_path):
+    course = dataclasses.replace(COURSE, epochs=5)
+    whole = network(keras)
+    history = train(f, whole, data, tmp_path / "a", course)
+
+    def pause(epochs, row):
+        told.append((epochs, row))
+        if epochs >= stop:
+            raise Paused
+
+    def watched():
+        given = dataclasses.replace(session(f, data, tmp_path / "b"), watch=pause)
+        return f.fit(model, course, given)
+
+    told, stop, model = [], 2, network(keras)
+    with pytest.raises(Paused):
+        watched()
+    model = network(keras)
+    with pytest.raises(Paused):  # it is where it is to stop, and trains nothing
+        watched()
+    stop, model = 9, network(keras)
+    again = watched()
+
+    assert again == history
+    assert all(map(np.array_equal, model.get_weights(), whole.get_weights()))
+    assert told == [(epochs, history[epochs - 1]) for epochs in (1, 2, 2, 2, 3, 4, 5)]
+    watched()  # nothing is left to do, which is told, too
+    assert told[-1] == (5, history[-1])
+    assert len(told) == 8
 
 
 def test_the_best_epoch_on_tune_is_kept(f, keras, data, tmp_path):

@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can fix."""
+"""The one exception for mistakes that a user can fix, and the one for a stop that is wanted."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ class UserError(Exception):
 
 class CheckError(UserError):
     """What was built is not what was asked for; the command line exits with 1."""
+
+
+class Paused(Exception):  # noqa: N818 - nothing is wrong
+    """A training was asked to stop after an epoch; the stage's next run goes on from there."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from tfedge.progress import Progress
 if TYPE_CHECKING:
     from tfedge.data.dataset import Data
     from tfedge.training.distillation import Hints
-    from tfedge.training.fitting import Session
+    from tfedge.training.fitting import Session, Watch
     from tfedge.training.teaching import Joint, Teaching
 
 MODEL = "model.h5"
@@ -52,6 +52,8 @@ class Job:
       pipeline_std: As `pipeline_mean`.
       logs: Folder for TensorBoard's events; None if nobody wants them.
       lessons: Folder for what teachers answer to the data; in `scratch` unless stages share one.
+      watch: Told of each epoch of the stage's trainings, see `Session`.
+      untrained: Leave training out, see `Session`.
     """
 
     name: str
@@ -68,6 +70,8 @@ class Job:
     pipeline_std: tuple[float, ...]
     logs: Path | None = None
     lessons: Path | None = None
+    watch: Watch | None = None
+    untrained: bool = False
 
     def load(self, setting: str) -> Any:
         """Return the Keras model that the stage named by `setting` has saved.
@@ -140,7 +144,7 @@ class Job:
 
         seed_everything(self.seed)
         given = (self.name, self.data, self.augment, self.seed, self.scratch, self.progress)
-        return Session(*given, logs=self.logs)
+        return Session(*given, logs=self.logs, watch=self.watch, untrained=self.untrained)
 
     def taught(
         self,

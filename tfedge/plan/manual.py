@@ -7,10 +7,11 @@ from tfedge.plan.settings import Field, fields_of
 from tfedge.plan.sources import SOURCES, Function
 from tfedge.plan.stages import STAGES
 from tfedge.plan.targets import Table
+from tfedge.search.table import Manner
 
 
 def entries() -> dict[str, tuple[str, list[Field]]]:
     """Map each `use` to its docstring and its settings."""
     kinds = {"[settings]": General, **SOURCES, "path.py:function": Function, **STAGES}
-    kinds["[targets]"] = Table
+    kinds |= {"[targets]": Table, "[search]": Manner}
     return {use: (kind.__doc__ or "", list(fields_of(kind))) for use, kind in kinds.items()}

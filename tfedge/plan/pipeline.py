@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +69,19 @@ def build(
         fix = did_you_mean(until, pipeline.stages)
         raise UserError("--until", f"{until!r} is no stage of {pipeline.file.name}", fix)
     steps = []
-    data = None
+    work = running.Work(
+        pipeline,
+        cache(lambda: pipeline.source.open(root, progress)),
+        progress,
+        logs=root / pipeline.name / TENSORBOARD if tensorboard else None,
+    )
     with store.locked(root / pipeline.name):
         recipe = pipeline.source.recipe(root)
         for step in plan(pipeline, root, fresh=fresh, data=recipe):
             steps.append(step)
             if step.why:
                 progress.say(f"{step.name:12} runs   {step.why}")
-                data = data or pipeline.source.open(root, progress)
-                logs = root / pipeline.name / TENSORBOARD / step.name if tensorboard else None
-                running.run(step, pipeline, {s.name: s.folder for s in steps}, data, progress, logs)
+                running.run_step(step, {s.name: s.folder for s in steps}, work)
             else:
                 progress.say(f"{step.name:12} kept   {step.folder}")
             if step.name == until:

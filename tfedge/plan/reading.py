@@ -17,7 +17,7 @@ from tfedge.plan.refs import Ref
 from tfedge.plan.stages import STAGES
 from tfedge.plan.steps import Pipeline
 
-RESERVED = ("data", "settings", "targets")
+RESERVED = ("data", "settings", "targets", "search")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def load(file: Path, changes: Sequence[str] = ()) -> Pipeline:
     if "data" not in tables:
         raise UserError(file, "has no [data] table", 'write [data] with use = "folder"')
     source = sources.read(tables.pop("data"), f"{file.name} [data]", file.parent)
-    wanted = tables.pop("targets", None)
+    wanted, searched = tables.pop("targets", None), tables.pop("search", None)
     stages: dict[str, Stage] = {}
     for name, table in tables.items():
         _check_name(name, f"{file.name} [{name}]")
@@ -52,7 +52,9 @@ def load(file: Path, changes: Sequence[str] = ()) -> Pipeline:
     if not stages:
         raise UserError(file, "has no stages", f"add a table with use = one of {', '.join(STAGES)}")
     kept_to = None if wanted is None else targets.read(wanted, f"{file.name} [targets]", stages)
-    return Pipeline(general.name or file.stem, file, source, general.seed, stages, kept_to)
+    return Pipeline(
+        general.name or file.stem, file, source, general.seed, stages, kept_to, searched
+    )
 
 
 def _tables(file: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tfedge.errors import UserError, did_you_mean
+from tfedge.errors import Paused, UserError, did_you_mean
 from tfedge.paths import bundled
 
 SOURCE = "__tfedge_source__"
@@ -147,7 +147,7 @@ def blaming(file: Path) -> Iterator[None]:
     """Turn what code in a user's `file` raises into a UserError with the line that did it."""
     try:
         yield
-    except UserError:
+    except (UserError, Paused):
         raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)

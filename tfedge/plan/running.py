@@ -6,14 +6,15 @@ import importlib.metadata
 import inspect
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tfedge.errors import UserError
-from tfedge.plan import kinds, settings, store
+from tfedge.errors import Paused, UserError
+from tfedge.plan import claims, kinds, settings, store
 from tfedge.plan.about import About
 from tfedge.plan.job import LESSONS, MODEL, TFLITE, Job, Stage
 from tfedge.plan.refs import Ref, blaming
@@ -23,28 +24,76 @@ from tfedge.progress import Progress, quietly
 from tfedge.report import ladder
 
 
-def run(
-    step: Step,
-    pipeline: Pipeline,
-    folders: Mapping[str, Path],
-    data: Any,
-    progress: Progress,
-    logs: Path | None,
-) -> None:
-    """Make the folder of `step`, whether it is finished or not.
+@dataclass(frozen=True)
+class Work:
+    """What the steps of a pipeline are run with.
+
+    Attributes:
+      open_data: Returns the pipeline's data, a `tfedge.data.dataset.Data`; called for a step that
+        runs here alone.
+      logs: Folder for TensorBoard's events, below which each stage has its own; None for none.
+      watch: Told the epochs of a training that are done, and what the last came to, once its state
+        is saved.  It may raise `Paused`: the step's next run goes on from there.
+      waiting: How others that make the same step are waited for.
+      untrained: Leave all training out, to see what comes of a network by its shape alone.
+    """
+
+    pipeline: Pipeline
+    open_data: Callable[[], Any]
+    progress: Progress
+    logs: Path | None = None
+    watch: Callable[[int, dict[str, float]], None] | None = None
+    waiting: claims.Waiting = claims.PATIENT
+    untrained: bool = False
+
+
+def run_step(step: Step, folders: Mapping[str, Path], work: Work) -> bool:
+    """Make the folder of `step` or, if another process or machine is at it, wait until it is made.
+
+    One of all that see the folder makes it, and is replaced if it dies: see `tfedge.plan.claims`.
 
     Args:
       folders: Of the stages above it, by their names.
-      data: The pipeline's, a `tfedge.data.dataset.Data`.
-      logs: Folder for TensorBoard's events; None if nobody wants them.
+
+    Returns:
+      Whether it was made here.
+
+    Raises:
+      Paused: As `work.watch` did.  What is done stays, and the next run goes on from it.
+      Lost: Another has taken over, since this process stood still for longer than the lease.
     """
+    fresh = step.why == FRESH
+
+    def finished() -> bool:
+        return not fresh and not store.damage(step.folder)
+
+    def say(holder: str) -> None:
+        work.progress.say(f"{step.name:12} waits  {holder} makes it")
+
+    waiting = replace(work.waiting, say=say)
+    with claims.claimed(claims.beside(step.folder), finished, waiting) as claim:
+        if claim is None:
+            return False
+        try:
+            _run(step, folders, work, claim)
+        except (claims.Lost, Paused):
+            raise
+        except Exception:
+            claim.check()  # or what went wrong is that another has the folder now
+            raise
+    return True
+
+
+def _run(step: Step, folders: Mapping[str, Path], work: Work, claim: claims.Claim) -> None:
+    pipeline = work.pipeline
     with quietly():
         import_module("tfedge.networks.backend")
+    data = work.open_data()
     record: dict[str, Any] = {"recipe": step.recipe, "versions": _versions()}
     started = time.perf_counter()
     if step.why == FRESH:
-        store.discard_partial(step.folder)
-    with store.finished(step.folder, record) as out:
+        store.discard_partial(step.folder, claim)
+    with store.finished(step.folder, record, claim) as out:
         about = About.read(folders[step.inputs["of"]]) if "of" in step.inputs else None
         job = Job(
             name=step.name,
@@ -55,7 +104,7 @@ def run(
             augment=pipeline.source.augmentations(),
             seed=pipeline.seed,
             code=[ref for stage in pipeline.stages.values() for ref in settings.refs_of(stage)],
-            progress=progress,
+            progress=work.progress,
             made_by={
                 "tfedge": importlib.metadata.version("tfedge"),
                 "pipeline": pipeline.name,
@@ -64,8 +113,10 @@ def run(
             },
             pipeline_mean=data.mean,
             pipeline_std=data.std,
-            logs=logs,
+            logs=work.logs and work.logs / step.name,
             lessons=step.folder.parent / LESSONS / store.key_of(step.recipe["data"])[:16],
+            watch=_watch(work, claim),
+            untrained=work.untrained,
         )
         ours = type(step.stage) in STAGES.values()
         where = f"{pipeline.file.name} [{step.name}]"
@@ -77,7 +128,17 @@ def run(
             raise error.within(where) from error.__cause__
         record["figures"] = _checked(figures, step.stage, out, where)
         record["seconds"] = round(time.perf_counter() - started, 1)
-    progress.say(f"{step.name:12} done   {record['seconds']} s  {ladder.brief(record['figures'])}")
+    told = ladder.brief(record["figures"])
+    work.progress.say(f"{step.name:12} done   {record['seconds']} s  {told}")
+
+
+def _watch(work: Work, claim: claims.Claim) -> Callable[[int, dict[str, float]], None]:
+    def watch(epochs: int, row: dict[str, float]) -> None:
+        claim.check()  # an epoch is the least that is lost, also to who has lost all
+        if work.watch:
+            work.watch(epochs, row)
+
+    return watch
 
 
 def _check_ahead(step: Step, pipeline: Pipeline, job: Job) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,11 @@ FRESH = "--fresh"
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A pipeline file, checked: its refs exist, and its settings have their types and ranges."""
+    """A pipeline file, checked: its refs exist, and its settings have their types and ranges.
+
+    Attributes:
+      search: The [search] table as it is written; None without one.
+    """
 
     name: str
     file: Path
@@ -24,6 +29,7 @@ class Pipeline:
     seed: int
     stages: dict[str, Stage]
     targets: Targets | None = None
+    search: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

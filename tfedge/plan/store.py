@@ -8,12 +8,13 @@ import inspect
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tfedge import paths
 from tfedge.errors import UserError
+from tfedge.plan.claims import Claim, beside
 from tfedge.plan.settings import input_names, plain
 
 RECORD = "stage.json"
@@ -70,7 +71,7 @@ def reasons(folder: Path, inputs: Mapping[str, str], recipe: Mapping[str, Any]) 
     """Say how `recipe` differs from that of the newest finished folder of the same stage."""
     name = folder.name.rpartition("-")[0]
     records = list(folder.parent.glob(f"{name}-????????/{RECORD}"))
-    if folder.with_name(folder.name + ".partial").is_dir():
+    if _partial(folder).is_dir() or beside(folder).numbers():
         return "not finished"
     if folder.is_dir():
         return damage(folder)
@@ -111,26 +112,37 @@ def _short(value: Any) -> str:
 
 
 @contextmanager
-def finished(folder: Path, record: Mapping[str, Any]) -> Iterator[Path]:
+def finished(folder: Path, record: Mapping[str, Any], claim: Claim) -> Iterator[Path]:
     """Give a folder to fill; it gets its name and its record only if nothing raised.
 
-    Until then it is called ``<folder>.partial``, and is found again by the next try, so that a long
-    training can go on from the backup in its scratch folder.  A finished folder that already has
-    the name is replaced.
+    What an earlier try left is in it, so that a long training can go on from the backup in its
+    scratch folder.  It bears the claim's number: whoever takes the claim over renames it first, and
+    then what is still written by its old name goes astray, rather than into the new holder's work.
+    A finished folder that already has the name is replaced.
+
+    Raises:
+      Lost: Another has the claim.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    partial.mkdir(parents=True, exist_ok=True)
-    yield partial
+    partial = _adopted(folder, claim.number)
+    try:
+        yield partial
+    except BaseException:
+        with suppress(OSError):  # one is there; the next try finds this by its number, too
+            if not claim.is_lost():
+                partial.rename(_partial(folder))
+        raise
     shutil.rmtree(partial / SCRATCH, ignore_errors=True)
     files = {file.name: _seen(file) for file in partial.iterdir() if file.name != RECORD}
     content = {**record, "files": files}
     paths.replace(partial / RECORD, json.dumps(content, indent=2, sort_keys=True) + "\n")
+    claim.check()
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+    discard_partial(folder, claim)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -180,9 +192,26 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def discard_partial(folder: Path) -> None:
-    """Forget what an interrupted run left for `folder`."""
-    shutil.rmtree(folder.with_name(folder.name + ".partial"), ignore_errors=True)
+def discard_partial(folder: Path, claim: Claim) -> None:
+    """Forget what interrupted runs left for `folder`."""
+    for number in range(claim.number + 1):
+        shutil.rmtree(_partial(folder, number), ignore_errors=True)
+
+
+def _partial(folder: Path, number: int = 0) -> Path:
+    """Return the name of what a claim of that `number` makes; of 0, of what nobody makes now."""
+    return folder.with_name(f"{folder.name}.partial{number or ''}")
+
+
+def _adopted(folder: Path, number: int) -> Path:
+    """Take over what the last of the earlier claims left, or begin anew."""
+    mine = _partial(folder, number)
+    for earlier in range(number - 1, -1, -1):
+        with suppress(OSError):  # there is none
+            _partial(folder, earlier).rename(mine)
+            break
+    mine.mkdir(parents=True, exist_ok=True)
+    return mine
 
 
 @contextmanager

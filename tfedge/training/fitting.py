@@ -23,6 +23,9 @@ from tfedge.training.distillation import Distiller
 from tfedge.training.exits import JointTraining
 from tfedge.training.keeper import Keeper
 
+Watch = Callable[[int, dict[str, float]], None]
+"""Is told the epochs that are done and saved, and what the last of them came to."""
+
 _EVERY = 20
 """Batches after which TensorBoard is told."""
 
@@ -37,6 +40,9 @@ class Session:
       seed: Decides the order of the inputs and their augmentation.
       scratch: Where each epoch's state is saved; a fit that finds one there goes on from it.
       logs: Where TensorBoard's events go; None for none.
+      watch: Called after each epoch, and of a training that goes on once before; it may raise
+        `Paused`, and the next fit in `scratch` goes on from there.
+      untrained: Do not train at all: only what comes of the network's shape is wanted.
     """
 
     label: str
@@ -46,6 +52,8 @@ class Session:
     scratch: Path
     progress: Progress
     logs: Path | None = None
+    watch: Watch | None = None
+    untrained: bool = False
 
 
 def fit(
@@ -62,6 +70,8 @@ def fit(
       callbacks: Of the caller's, such as tfmot's pruning step.
       best_from: The first epoch whose weights may be kept as the best.
     """
+    if session.untrained:
+        return []
     data = session.data
     steps = steps_per_epoch(data, course.batch)
     loss = keras.losses.CategoricalCrossentropy(
@@ -72,9 +82,12 @@ def fit(
     first = keeper.resume(model)
     if first:
         session.progress.say(f"{session.label:12} goes on after epoch {first}")
+        if session.watch:
+            session.watch(first, keeper.history[-1])
     if first < course.epochs and not keeper.spent:
         batches = _batches(model, course, session, first)
         meter = _Meter(session, course, first)
+        told = [meter, *_told(session, keeper)]
         with session.progress.bar(session.label, (course.epochs - first) * steps) as meter.advance:
             model.fit(
                 batches,
@@ -83,7 +96,7 @@ def fit(
                 steps_per_epoch=steps,
                 validation_data=evaluation_batches(data, data.tune),
                 class_weight=_class_weights(course, data),
-                callbacks=[_reseeding(session.seed), *callbacks, keeper, meter, *_told(session)],
+                callbacks=[_reseeding(session.seed), *callbacks, keeper, *told],
                 verbose=0,
             )
     if course.keep == "best":
@@ -133,15 +146,21 @@ def _batches(model: keras.Model, course: Course, session: Session, first: int) -
     )
 
 
-def _told(session: Session) -> list[keras.callbacks.Callback]:
-    """Return what writes a training's curves for TensorBoard, while it runs."""
-    if session.logs is None:
-        return []
-    return [
-        keras.callbacks.TensorBoard(
-            str(session.logs), write_graph=False, update_freq=_EVERY, profile_batch=0
+def _told(session: Session, keeper: Keeper) -> list[keras.callbacks.Callback]:
+    """Return who is told of an epoch once its state is saved: TensorBoard, then the watch."""
+    told: list[keras.callbacks.Callback] = []
+    if session.logs is not None:
+        logs = str(session.logs)
+        told.append(
+            keras.callbacks.TensorBoard(
+                logs, write_graph=False, update_freq=_EVERY, profile_batch=0
+            )
         )
-    ]
+    if watch := session.watch:
+        last = keras.callbacks.LambdaCallback()
+        last.on_epoch_end = lambda epoch, logs: watch(epoch + 1, keeper.history[-1])  # noqa: ARG005
+        told.append(last)
+    return told
 
 
 def _reseeding(seed: int) -> keras.callbacks.Callback:
