@@ -9,7 +9,9 @@ from pathlib import Path
 from conftest import STRIPES
 
 from tfedge.progress import Silent
-from tfedge.search import searching, working
+from tfedge.search import base, outcome, searching, working
+from tfedge.search.coordinator import Coordinator
+from tfedge.search.proposals import Proposals
 
 PIPELINE = """
 [data]
@@ -70,3 +72,16 @@ def search(file, root, crew=Threads, progress=None, **wish):
     """Run a search; return what search.json holds."""
     wish = searching.Wish(file, (), root, **wish)
     return searching.search(wish, crew, progress or Silent())
+
+
+def run(file, root, workers):
+    """Run the candidates of a search, as far as their front is trained; return its coordinator."""
+    of = base.read(file, (), root, None, None)
+    place = root / "study.log"
+    study = Proposals(of.search.freed, of.search.manner, 0, "study", place)
+    crew = Threads(workers)
+    coordinator = Coordinator(of, study, crew, Silent())
+    coordinator.run()
+    coordinator.finish(outcome.front_of(coordinator))
+    crew.close()
+    return coordinator

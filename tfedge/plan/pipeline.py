@@ -24,7 +24,12 @@ SEARCH = "search.json"
 
 
 def plan(
-    pipeline: Pipeline, root: Path, *, fresh: bool = False, data: dict[str, Any] | None = None
+    pipeline: Pipeline,
+    root: Path,
+    *,
+    fresh: bool = False,
+    data: dict[str, Any] | None = None,
+    compared: bool = True,
 ) -> list[Step]:
     """Work out each stage's folder, and whether it must run, without running any.
 
@@ -34,6 +39,8 @@ def plan(
     Args:
       fresh: Plan to run every stage, finished or not.
       data: What stands for the data, where that is known: to look through a folder takes a while.
+      compared: Say of a stage that must run how it differs from what was built last, for which all
+        records of that stage are read.
     """
     keys: dict[str, str] = {}
     steps = []
@@ -44,7 +51,9 @@ def plan(
         recipe = store.recipe_of(stage, upstream, data, pipeline.seed)
         keys[name] = store.key_of(recipe)
         folder = root / pipeline.name / f"{name}-{keys[name][:8]}"
-        why = store.reasons(folder, inputs, recipe) if store.damage(folder) else ""
+        why = store.damage(folder)
+        if why and compared:
+            why = store.reasons(folder, inputs, recipe)
         steps.append(Step(name, stage, folder, inputs, recipe, FRESH if fresh else why))
     return steps
 

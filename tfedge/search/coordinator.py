@@ -37,6 +37,7 @@ class Coordinator:
     def __init__(self, base: Base, proposals: Proposals, crew: Crew, progress: Progress) -> None:
         self.base, self.proposals, self.crew, self.progress = base, proposals, crew, progress
         self.manner = base.search.manner
+        self._most: dict[str, float] = {}
         self._started = time.monotonic()
         self._before = sum(one.found["seconds"] for one in proposals.past)
 
@@ -177,11 +178,9 @@ class Coordinator:
     def costs(self, one: Candidate) -> list[float]:
         """Return what is to be small; where a look could not tell, as much as any candidate has."""
         known = one.found.get("costs", {})
-        return [float(known.get(name, self._most(name))) for name in self.manner.minimise]
-
-    def _most(self, name: str) -> float:
-        return max((past.found["costs"].get(name, 0.0) for past in self.proposals.past
-                    if "costs" in past.found), default=0.0)  # fmt: skip
+        for name in self.manner.minimise:
+            self._most[name] = max(self._most.get(name, 0.0), known.get(name, 0.0))
+        return [float(known.get(name, self._most[name])) for name in self.manner.minimise]
 
     def _broken(self, figures: Mapping[str, Any]) -> dict[str, float]:
         """Say of each target by what share it is broken, below 0 where it is kept."""

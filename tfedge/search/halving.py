@@ -15,7 +15,7 @@ def front(values: Values) -> npt.NDArray[np.bool_]:
     """Say of each row whether no other is as small in all figures and smaller in one; [rows]."""
     smaller = (values[:, None] <= values[None]).all(axis=2)  # [other, row]
     strictly = (values[:, None] < values[None]).any(axis=2)
-    return ~(smaller & strictly).any(axis=0)
+    return np.asarray(~(smaller & strictly).any(axis=0))
 
 
 def order(values: Values) -> npt.NDArray[np.int64]:

@@ -44,7 +44,7 @@ def look(loaded: Pipeline, task: Task, progress: Progress) -> dict[str, Any]:
       user's own, which could train, is in the way.
     """
     passed = _passed(loaded)
-    steps = [step for step in pipeline.plan(loaded, task.root, data=dict(task.data))
+    steps = [step for step in pipeline.plan(loaded, task.root, data=dict(task.data), compared=False)
              if step.name in needed(loaded, task.answer)]  # fmt: skip
     if any(step.why and not _ours(step.stage) for step in steps):
         return {}
@@ -113,7 +113,8 @@ def opened(loaded: Pipeline, task: Task) -> Data:
 
 @cache
 def _opened(file: Path, changes: tuple[str, ...], root: Path) -> Data:
-    return pipeline.load(file, changes).source.open(root, Silent())
+    found: Data = pipeline.load(file, changes).source.open(root, Silent())
+    return found
 
 
 def few(data: Data, count: int = INPUTS) -> Data:

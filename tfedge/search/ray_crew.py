@@ -49,7 +49,7 @@ class Ray:
             raise UserError("--ray", "needs Ray", f"run: {INSTALL}")
         import ray
 
-        self._ray = ray
+        self._ray: Any = ray
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -84,7 +84,8 @@ class Ray:
     def _check(self, needs: Needs) -> None:
         """Refuse what no node has: Ray would wait for such a node for ever."""
         wanted = {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.memory}
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        known: list[dict[str, Any]] = self._ray.nodes()
+        nodes = [node["Resources"] for node in known if node["Alive"]]
         if any(all(node.get(name, 0) >= many for name, many in wanted.items()) for node in nodes):
             return
         asked = ", ".join(f"{name} {many:g}" for name, many in wanted.items() if many)

@@ -197,7 +197,7 @@ def _range(stage: str, name: str, value: Mapping[str, Any], where: str) -> Freed
         if key not in _RANGE:
             raise UserError(where, f"unknown key {key!r} of a range", did_you_mean(key, _RANGE))
     low, high = _number(value, "low", where), _number(value, "high", where)
-    step, log = _number({"step": 0} | value, "step", where), value.get("log", False)
+    step, log = _number({"step": 0, **value}, "step", where), value.get("log", False)
     if type(low) is not int or type(high) is not int:
         low, high = float(low), float(high)
     _check_ends(low, high, step, where)

@@ -100,7 +100,7 @@ def _train(loaded: Pipeline, task: Task, progress: Lines) -> Outcome:
     folders: dict[str, Path] = {}
     until = "" if task.kind == WHOLE else task.answer
     needed = None if task.kind == WHOLE else looking.needed(loaded, task.answer)
-    for step in pipeline.plan(loaded, task.root, data=dict(task.data)):
+    for step in pipeline.plan(loaded, task.root, data=dict(task.data), compared=False):
         if needed is not None and step.name not in needed:
             continue
         folders[step.name] = step.folder
