@@ -13,9 +13,7 @@ Values = npt.NDArray[np.float64]
 
 def front(values: Values) -> npt.NDArray[np.bool_]:
     """Say of each row whether no other is as small in all figures and smaller in one; [rows]."""
-    smaller = (values[:, None] <= values[None]).all(axis=2)  # [other, row]
-    strictly = (values[:, None] < values[None]).any(axis=2)
-    return np.asarray(~(smaller & strictly).any(axis=0))
+    return np.asarray(~_beats(values).any(axis=0))
 
 
 def order(values: Values) -> npt.NDArray[np.int64]:
@@ -24,14 +22,26 @@ def order(values: Values) -> npt.NDArray[np.int64]:
     By front after front, those within one by how far their neighbours are, the loneliest first, and
     of equals the first (NSGA-II, Deb et al. 2002, sections III A and B).
     """
+    beats = _beats(values)
+    by_many = beats.sum(axis=0)
     ranked: list[int] = []
-    left = np.arange(len(values))
-    while len(left):
-        of_front = left[front(values[left])]
+    while len(ranked) < len(values):
+        of_front = np.flatnonzero(by_many == 0)
         lonely = _crowding(values[of_front])
         ranked += of_front[np.argsort(-lonely, kind="stable")].tolist()
-        left = np.setdiff1d(left, of_front)
+        by_many -= beats[of_front].sum(axis=0)
+        by_many[of_front] = -1
     return np.asarray(ranked, np.int64)
+
+
+def _beats(values: Values) -> npt.NDArray[np.bool_]:
+    """Say of each pair of rows whether the one beats the other; [one, other]."""
+    as_small = np.ones((len(values),) * 2, bool)
+    smaller = np.zeros_like(as_small)
+    for figure in values.T:
+        as_small &= figure[:, None] <= figure
+        smaller |= figure[:, None] < figure
+    return as_small & smaller
 
 
 def go_on(earlier: Values, now: Values, share: float) -> list[int]:
