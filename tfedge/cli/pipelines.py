@@ -79,6 +79,9 @@ def plan(file: Path, changes: tuple[str, ...], build_dir: Path, *, as_json: bool
             click.echo(
                 f"{step.name:12} {'run ' if step.why else 'keep'}  {step.why or step.folder}"
             )
+    for name, instead in loaded.skipped.items():
+        if not as_json:
+            click.echo(f"{name:12} skip  {instead} stands in for it")
     for one in foreseen(loaded.targets) if loaded.targets else ():
         click.echo(json.dumps(one) if as_json else targets.wish(one))
 

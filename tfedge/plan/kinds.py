@@ -40,16 +40,20 @@ def exits_of(name: str, above: Above) -> int | None:
     return exits_of(source, above) if source else 1
 
 
+def check_named(stage: Any, where: str, above: Above) -> None:
+    """Refuse an input that is not above."""
+    for setting, source in settings.inputs_of(stage).items():
+        if source not in above:
+            problem = f"{source!r} is not a stage above this one"
+            raise UserError(f"{where} {setting}", problem, did_you_mean(source, above))
+
+
 def check_inputs(stage: Any, where: str, above: Above) -> None:
-    """Refuse an input that is not above, or that made something else than is needed.
+    """Refuse an input that made something else than is needed; all must be above.
 
     A stage with a method ``check_exits(count, where)`` is told how many exits its `of` has.
     """
     named = settings.inputs_of(stage)
-    for setting, source in named.items():
-        if source not in above:
-            problem = f"{source!r} is not a stage above this one"
-            raise UserError(f"{where} {setting}", problem, did_you_mean(source, above))
     for setting, wanted in settings.wanted(stage).items():
         _check_kind(named[setting], wanted, f"{where} {setting}", above)
     for setting in settings.single(stage):

@@ -74,6 +74,9 @@ def build(
       fresh: Run every stage again, finished or not.
       tensorboard: Let trainings write events, below ``build/<pipeline>/tensorboard``.
     """
+    if until in pipeline.skipped:
+        fix = f"write --until {pipeline.skipped[until]}, which stands in for it"
+        raise UserError("--until", f"{until!r} is skipped", fix)
     if until and until not in pipeline.stages:
         fix = did_you_mean(until, pipeline.stages)
         raise UserError("--until", f"{until!r} is no stage of {pipeline.file.name}", fix)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,8 +16,12 @@ from tfedge.plan.job import Stage
 from tfedge.plan.refs import Ref
 from tfedge.plan.stages import STAGES
 from tfedge.plan.steps import Pipeline
+from tfedge.report.targets import Targets
 
 RESERVED = ("data", "settings", "targets", "search")
+"""Names of tables that are no stages."""
+
+SKIP = "skip"
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,17 @@ class General:
 
     seed: int = setting(0, "decides every random choice", low=0, high=2**31 - 1)
     name: str = setting("", "of the folder and the file that are built; the pipeline file's own")
+
+
+@dataclass(frozen=True)
+class Every:
+    """What the table of any stage may hold besides the stage's own settings."""
+
+    skip: bool = setting(
+        default=False,
+        help="leave the stage out: those that name it take what its own of names; settings of exits"
+        " count for nothing where the stage that gives them is left out",
+    )
 
 
 def load(file: Path, changes: Sequence[str] = ()) -> Pipeline:
@@ -44,17 +59,103 @@ def load(file: Path, changes: Sequence[str] = ()) -> Pipeline:
     if "data" not in tables:
         raise UserError(file, "has no [data] table", 'write [data] with use = "folder"')
     source = sources.read(tables.pop("data"), f"{file.name} [data]", file.parent)
-    wanted, searched = tables.pop("targets", None), tables.pop("search", None)
-    stages: dict[str, Stage] = {}
+    wanted = tables.pop("targets", None)
+    search = tables.pop("search", None)
+    if search and "use" in search:
+        fix = "give a stage another name; [search] says what a search may set"
+        raise UserError(f"{file.name} [search]", "is no stage", fix)
+    found = _Stages(file)
     for name, table in tables.items():
         _check_name(name, f"{file.name} [{name}]")
-        stages[name] = _stage(table, f"{file.name} [{name}]", file.parent, above=stages)
-    if not stages:
+        found.add(name, table)
+    if not found.written:
         raise UserError(file, "has no stages", f"add a table with use = one of {', '.join(STAGES)}")
-    kept_to = None if wanted is None else targets.read(wanted, f"{file.name} [targets]", stages)
+    kept_to = None if wanted is None else found.targets(wanted)
     return Pipeline(
-        general.name or file.stem, file, source, general.seed, stages, kept_to, searched
+        name=general.name or file.stem,
+        file=file,
+        source=source,
+        seed=general.seed,
+        stages=found.left,
+        targets=kept_to,
+        skipped=found.skipped,
+        search=search,
     )
+
+
+class _Stages:
+    """The stages of a file, read one after another.
+
+    Attributes:
+      written: All of them, as the file has them.
+      left: Those that are not skipped, with inputs that are not either.
+      skipped: Of each that is, the one of `left` that stands in for it.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.written: dict[str, Stage] = {}
+        self.left: dict[str, Stage] = {}
+        self.skipped: dict[str, str] = {}
+
+    def add(self, name: str, table: Mapping[str, Any]) -> None:
+        """Read a stage, and check it against those above."""
+        where = f"{self.file.name} [{name}]"
+        own = {key: value for key, value in table.items() if key != SKIP}
+        stage = _stage(own, where, self.file.parent)
+        every = {SKIP: table[SKIP]} if SKIP in table else {}
+        skip = settings.read(Every, every, where, self.file.parent).skip
+        if every:
+            _check_free(stage, where)
+        if skip:
+            if hasattr(stage, "check"):
+                stage.check(where)
+            kinds.check_named(stage, where, self.written)
+            self.skipped[name] = self._instead(stage, where)
+        else:
+            self.left[name] = self._checked(stage, where)
+        self.written[name] = stage
+
+    def targets(self, table: Mapping[str, Any]) -> Targets:
+        """Read the [targets] table."""
+        stage = table.get("stage")
+        if isinstance(stage, str) and stage in self.skipped:
+            table = {**table, "stage": self.skipped[stage]}
+        return targets.read(table, f"{self.file.name} [targets]", self.left)
+
+    def _instead(self, stage: Stage, where: str) -> str:
+        """Return what others read in the place of a stage that is skipped."""
+        source = settings.inputs_of(stage).get("of")
+        if not source:
+            fix = "skip one that has `of`, or take its table and those that name it out"
+            raise UserError(f"{where} {SKIP}", "without `of` nothing can take its place", fix)
+        return self.skipped.get(source, source)
+
+    def _checked(self, stage: Stage, where: str) -> Stage:
+        """Return a stage that reads none that is skipped, and fits those that it reads."""
+        sources_ = settings.inputs_of(stage)
+        gone = {name: self.skipped[name] for name in sources_.values() if name in self.skipped}
+        stage = settings.with_inputs(stage, gone)
+        kinds.check_named(stage, where, self.left)
+        if self._lost_exits(sources_.get("of", "")) and hasattr(stage, "without_exits"):
+            stage = stage.without_exits()
+        try:
+            if hasattr(stage, "check"):
+                stage.check(where)
+            kinds.check_inputs(stage, where, self.left)
+        except UserError as error:
+            if not gone:
+                raise
+            place, problem, fix = error.parts
+            said = ", ".join(f"{name!r} is skipped, {it!r} stands in" for name, it in gone.items())
+            raise type(error)(place, f"{problem} ({said})", fix) from None
+        return stage
+
+    def _lost_exits(self, source: str) -> bool:
+        """Whether a stage has exits as it is written, and none without those that are skipped."""
+        now = self.skipped.get(source, source)
+        had = bool(source) and kinds.exits_of(source, self.written) != 1
+        return had and kinds.exits_of(now, self.left) == 1
 
 
 def _tables(file: Path) -> dict[str, Any]:
@@ -64,7 +165,7 @@ def _tables(file: Path) -> dict[str, Any]:
         raise UserError(file, getattr(error, "strerror", None) or str(error)) from None
     for name, table in tables.items():
         if not isinstance(table, dict):
-            fix = "every setting stands in a table: [data], [settings], [targets] or a stage's"
+            fix = f"every setting stands in a table: [{'], ['.join(RESERVED)}] or a stage's"
             raise UserError(file, f"unknown setting {name!r}", fix)
     return tables
 
@@ -91,7 +192,7 @@ def _check_name(name: str, where: str) -> None:
         raise UserError(where, f"{name!r} is no name for a folder", fix)
 
 
-def _stage(table: dict[str, Any], where: str, folder: Path, above: dict[str, Stage]) -> Stage:
+def _stage(table: Mapping[str, Any], where: str, folder: Path) -> Stage:
     table = dict(table)
     use = table.pop("use", None)
     if isinstance(use, str) and ":" in use:
@@ -106,8 +207,13 @@ def _stage(table: dict[str, Any], where: str, folder: Path, above: dict[str, Sta
     if not is_class or not callable(getattr(kind, "run", None)):
         fix = "write a frozen dataclass with run(self, job)"
         raise UserError(where, f"{use!r} is no stage", fix)
-    stage: Stage = settings.read(cast("type[Any]", kind), table, where, folder)
-    if hasattr(stage, "check"):
-        stage.check(where)
-    kinds.check_inputs(stage, where, above)
-    return stage
+    return cast("Stage", settings.read(cast("type[Any]", kind), table, where, folder))
+
+
+def _check_free(stage: Any, where: str) -> None:
+    """Refuse a setting or argument of the user's own that `skip` would be taken for."""
+    own = [type(stage).__qualname__] if hasattr(stage, SKIP) else []
+    own += [ref.text for ref in settings.refs_of(stage) if SKIP in (ref.parameters(0) or {})]
+    if own:
+        problem = f"{own[0]} has {SKIP!r} as well, which is a setting of every stage"
+        raise UserError(where, problem, "give it another name there: it could not be set")

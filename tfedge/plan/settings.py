@@ -137,6 +137,23 @@ def inputs_of(stage: object) -> dict[str, str]:
     return {key: given[key] for key in sorted(given) if given[key]}
 
 
+def with_inputs(stage: T, instead: Mapping[str, str]) -> T:
+    """Return a stage that reads other stages where it names one of `instead`."""
+    if not instead:
+        return stage
+    given: Any = stage
+    changed: dict[str, Any] = {}
+    for field in _inputs(type(stage)):
+        new = instead.get(_value(given, field))
+        if new is not None and field.group:
+            group = changed.get(field.group, getattr(given, field.group))
+            changed[field.group] = dataclasses.replace(group, **{field.name: new})
+        elif new is not None:
+            changed[field.name] = new
+    made: T = dataclasses.replace(given, **changed)
+    return made
+
+
 def refs_of(stage: Any) -> list[Ref]:
     """List the functions that a stage's settings name."""
     values = [getattr(stage, field.name) for field in dataclasses.fields(stage)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ class Pipeline:
     """A pipeline file, checked: its refs exist, and its settings have their types and ranges.
 
     Attributes:
-      search: The [search] table as it is written; None without one.
+      stages: In the order of the file, without those that are skipped.
+      skipped: Of each stage that is left out, the one that others read in its place.
+      search: The [search] table as the file has it: unchecked, and no part of a build.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Pipeline:
     seed: int
     stages: dict[str, Stage]
     targets: Targets | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
     search: Mapping[str, Any] | None = None
 
 

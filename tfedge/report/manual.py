@@ -14,8 +14,8 @@ def text(entries: Mapping[str, tuple[str, Iterable[Any]]]) -> str:
       entries: For each `use`, its docstring and its fields, as `tfedge.plan.settings.Field`.
     """
     lines = [
-        "A table of a pipeline file is [data], [settings] (seed, name), [targets] or a stage of any"
-        " name."
+        "A table of a pipeline file is [data], [settings] (seed, name), [targets], [search] or a"
+        " stage of any name."
     ]
     for use, (doc, fields) in entries.items():
         first, *rest = doc.strip().splitlines()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from tfedge.declarations import Plain, required, setting
@@ -56,6 +56,10 @@ class Cluster:
     def check_exits(self, count: int, where: str) -> None:
         """Refuse what does not fit the network's `count` exits."""
         self.joint.check_exits(count, where)
+
+    def without_exits(self) -> Cluster:
+        """Return it for a network that might have had exits and has none."""
+        return replace(self, joint=Joint())
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.networks.kernels import clusters, in_words

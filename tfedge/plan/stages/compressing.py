@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from tfedge.declarations import Free, Plain, required, setting
@@ -79,6 +79,10 @@ class Prune:
         """Refuse what does not fit the network's `count` exits."""
         self.joint.check_exits(count, where)
 
+    def without_exits(self) -> Prune:
+        """Return it for a network that might have had exits and has none."""
+        return replace(self, joint=Joint())
+
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.training import pruning
         from tfedge.training.fitting import fit, tune_figures
@@ -136,6 +140,10 @@ class Qat:
     def check_exits(self, count: int, where: str) -> None:
         """Refuse what does not fit the network's `count` exits."""
         self.joint.check_exits(count, where)
+
+    def without_exits(self) -> Qat:
+        """Return it for a network that might have had exits and has none."""
+        return replace(self, joint=Joint())
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.data.sampling import calibration

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -52,6 +52,10 @@ class Convert:
             leaving.refuse_without_exits(self.leaving, repr(self.of), where)
         else:
             self.wishes.check_exits(where)
+
+    def without_exits(self) -> Convert:
+        """Return it for a network that might have had exits and has none."""
+        return replace(self, leaving=Leaving())
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.tflite.making import Conversion

@@ -95,6 +95,10 @@ class Narrow:
         """Refuse what does not fit the network's `count` exits."""
         self.joint.check_exits(count, where)
 
+    def without_exits(self) -> Narrow:
+        """Return it for a network that might have had exits and has none."""
+        return replace(self, joint=Joint())
+
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.networks.narrowing.cutting import cost_of
         from tfedge.networks.precision import trained_as
