@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,17 +73,20 @@ def read(
     if loaded.search is None:
         fix = "write [search] with, for a stage student: student.width = [8, 12, 16]"
         raise UserError(file, "has no [search] table", fix)
-    search = table.read(loaded.search, where, list(loaded.stages)).with_limits(trials, hours)
+    names = [*loaded.stages, *loaded.skipped]
+    search = table.read(loaded.search, where, names).with_limits(trials, hours)
     for freed in search.freed:
         for value in freed.ends():
             try:
                 pipeline.load(file, [*changes, table.change(freed, value)])
             except UserError as error:
                 raise UserError(f"{where} {freed.name}", str(error)) from None
-    free = _free(loaded, {freed.stage for freed in search.freed})
-    answer = _answer(loaded, free, where)
+    all_in = [f"{freed.stage}.skip=false" for freed in search.freed if freed.setting == "skip"]
+    whole = pipeline.load(file, [*changes, *all_in])
+    free = _free(whole, {freed.stage for freed in search.freed})
+    answer = _answer(whole, free, where)
     data = loaded.source.recipe(root)
-    values = _values(loaded, search)
+    values = _values(whole, search, loaded.skipped)
     return Base(loaded, tuple(changes), root, data, search, answer, free, values)
 
 
@@ -128,15 +131,20 @@ def _answer(loaded: Pipeline, free: Sequence[str], where: str) -> str:
     return made[-1]
 
 
-def _values(loaded: Pipeline, search: table.Search) -> dict[str, Any] | None:
-    """Return what the file itself says of the freed settings, if the space holds it."""
+def _values(
+    whole: Pipeline, search: table.Search, skipped: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Return what the file itself says of the freed settings, if the space holds it.
+
+    Args:
+      whole: With all stages that may be left out.
+    """
     found = {}
     for freed in search.freed:
-        value = json.loads(
-            json.dumps(settings.plain(loaded.stages[freed.stage]).get(freed.setting))
-        )
-        if freed.setting == "skip":
-            value = False
+        value: Any = freed.stage in skipped
+        if freed.setting != "skip":
+            plain = settings.plain(whole.stages[freed.stage])
+            value = json.loads(json.dumps(plain.get(freed.setting)))
         if not freed.holds(value):
             return None
         found[freed.name] = value

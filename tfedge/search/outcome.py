@@ -80,7 +80,7 @@ def counts(coordinator: Coordinator, outcomes: Sequence[Outcome]) -> dict[str, A
     made: Counter[str] = Counter()
     shared: Counter[str] = Counter()
     for found in (*(one.found for one in past), *(vars(outcome) for outcome in outcomes)):
-        made.update(found.get("made", ()))
+        made.update(list(found.get("made", ())))
         shared.update(found.get("shared", ()))
     trained = [one for one in past if "epochs" in one.found and one.found["state"] != "seen before"]
     beyond = [one for one in trained
