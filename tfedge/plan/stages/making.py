@@ -147,6 +147,12 @@ class Distill:
         {}, "the student's layers that follow one of the teacher's: { student = teacher }"
     )
     hint_weight: float = setting(1.0, "of the hints' loss beside the others", low=0, high=1e6)
+    start: str = setting(
+        "nothing",
+        "what the student begins with: weights by chance, or the teacher's, of those channels that"
+        " have the largest; both must be the same network but for their widths",
+        choices=("nothing", "teacher"),
+    )
     course: Course = field(default=Course())
     precision: str = PRECISION
 
@@ -156,6 +162,9 @@ class Distill:
         from tfedge.training.fitting import fit, tune_figures
 
         student = job.construct(self.model, self.options)
+        notes = [LIVE] if self.hints and self.teaching.views else []
+        if self.start == "teacher":
+            notes += [_inherited(student, job.load("teacher"))]
         twin = trained_as(student, self.precision)
         hints = Hints(self.hints, self.hint_weight)
         distiller = job.taught(twin, self.teaching, precision=self.precision, hints=hints)
@@ -163,5 +172,13 @@ class Distill:
         student.set_weights(twin.get_weights())
         job.save(student)
         figures = tune_figures(student, job.data) | job.network_figures(student)
-        notes = [LIVE] if self.hints and self.teaching.views else []
         return figures | {"epochs": len(history), "history": history, "notes": notes}
+
+
+def _inherited(student: Any, teacher: Any) -> str:
+    """Let a student begin with its teacher's weights; say of how many channels."""
+    from tfedge.networks.narrowing.inheriting import inherit
+
+    fewer = inherit(student, teacher)
+    went = ", ".join(f"{names} {had} to {has}" for names, (had, has) in fewer.items())
+    return f"began with the teacher's weights: {went or 'all of them'}"
