@@ -16,6 +16,7 @@ from tfedge.errors import UserError, did_you_mean
 from tfedge.plan import kinds, publishing, running, settings, sources, store, targets
 from tfedge.plan.job import FLOAT, TFLITE, Stage
 from tfedge.plan.refs import Ref
+from tfedge.plan.shelf import Shelf
 from tfedge.plan.stages import STAGES
 from tfedge.plan.steps import FRESH, Pipeline, Step
 from tfedge.progress import Progress
@@ -86,7 +87,7 @@ def plan(
     return steps
 
 
-def build(
+def build(  # noqa: PLR0913 - an argument an option of the command's
     pipeline: Pipeline,
     root: Path,
     progress: Progress,
@@ -94,6 +95,7 @@ def build(
     until: str = "",
     fresh: bool = False,
     tensorboard: bool = False,
+    shelf: Shelf | None = None,
 ) -> list[Step]:
     """Run what the plan says must run, in the order of the file, and write the report.
 
@@ -101,6 +103,7 @@ def build(
       until: The last stage to run; all if empty.
       fresh: Run every stage again, finished or not.
       tensorboard: Let trainings write events, below ``build/<pipeline>/tensorboard``.
+      shelf: Take from there what other machines have made, and put there what is made here.
     """
     if until and until not in pipeline.stages:
         fix = did_you_mean(until, pipeline.stages)
@@ -111,6 +114,7 @@ def build(
         cache(lambda: pipeline.source.open(root, progress)),
         progress,
         logs=root / pipeline.name / TENSORBOARD if tensorboard else None,
+        shelf=shelf,
     )
     with store.locked(root / pipeline.name):
         recipe = pipeline.source.recipe(root)
@@ -121,6 +125,8 @@ def build(
                 running.run_step(step, {s.name: s.folder for s in steps}, work)
             else:
                 progress.say(f"{step.name:12} kept   {step.folder}")
+                if shelf:
+                    shelf.put(step.folder)
             if step.name == until:
                 break
         _publish(pipeline, root, recipe, progress)
