@@ -203,7 +203,7 @@ class Shelf:
             raise UserError(self.url, f"is not there: {error}", "make the bucket first") from error
         except Exception as error:
             # Each file system has exceptions of its own, and so has what it is built on.
-            problem = f"cannot be reached: {error or type(error).__name__}"
+            problem = f"cannot be reached: {str(error) or type(error).__name__}"
             raise UserError(self.url, problem, AGAIN) from error
 
     def _record(self, folder: Path) -> tuple[bytes, dict[str, Any] | None]:
