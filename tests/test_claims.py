@@ -128,7 +128,17 @@ def test_another_machines_silence_is_waited_out_by_the_waiters_own_clock(place, 
     assert time.monotonic() - started >= QUICK.lease_s
 
 
-def test_a_holder_that_lives_keeps_its_claim_for_longer_than_the_lease(place):
+def test_a_process_of_this_machine_that_is_held_up_keeps_its_claim(place):
+    place.create(1, claims._content())
+    end = time.monotonic() + 4 * QUICK.lease_s
+    with claims.claimed(place, lambda: time.monotonic() > end, QUICK) as claim:
+        assert claim is None
+    assert place.numbers() == [1]
+
+
+def test_a_holder_that_lives_keeps_its_claim_for_longer_than_the_lease(place, monkeypatch):
+    monkeypatch.setattr(claims, "_machine", lambda: "")  # as if the waiter were on another
+
     def wait():
         claims._won(place, ended.is_set, Waiting(lease_s=1.0, poll_s=0.01))
 

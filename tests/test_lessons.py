@@ -37,6 +37,7 @@ def m():
         taught=distillation.taught,
         fitting=fitting,
         Lessons=lessons.Lessons,
+        lessons=lessons,
     )
 
 
@@ -142,6 +143,18 @@ def test_a_batch_is_recalled_as_it_was_learned_also_by_others(m, tmp_path):
         assert np.array_equal(other.recall(np.int64(5)), np.c_[logits, [1, 1]])
         assert not other.recall(np.int64(4)).any()
     assert not opened(m, tmp_path, seed=1).recall(np.int64(5)).any()
+
+
+def test_a_stage_that_begins_at_the_same_moment_empties_no_file(m, tmp_path, monkeypatch):
+    first, logits = opened(m, tmp_path), np.ones((4, 3), np.float32)
+    first.learn(np.int64(0), logits)
+    count = len(list(tmp_path.rglob("*.npy")))
+    whole, looks = m.lessons._is_whole, iter([False] * count)  # before the first had made them
+    monkeypatch.setattr(m.lessons, "_is_whole", lambda *given: next(looks, whole(*given)))
+    second = opened(m, tmp_path)
+    assert list(looks) == []
+    assert np.array_equal(second.recall(np.int64(0))[:, :3], logits)
+    assert len(list(tmp_path.rglob("*.npy*"))) == count
 
 
 def test_files_are_made_for_the_epochs_alone_that_there_are(m, tmp_path):

@@ -12,6 +12,12 @@ PATH = click.Path(path_type=Path)
 BUILD_DIR = click.option(
     "--build-dir", type=PATH, default="build", show_default=True, help="Folder for all results."
 )
+STORE = click.option(
+    "--store",
+    default="",
+    metavar="URL",
+    help="Share stages with other machines there: s3://BUCKET/..., gs://BUCKET/..., file:///...",
+)
 SET = click.option(
     "--set",
     "changes",

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from tfedge import progress
-from tfedge.cli.options import BUILD_DIR, JSON, PATH, SET
+from tfedge.cli.options import BUILD_DIR, JSON, PATH, SET, STORE
 from tfedge.errors import CheckError, UserError
 
 
@@ -17,6 +17,7 @@ from tfedge.errors import CheckError, UserError
 @click.argument("file", type=PATH)
 @click.option("--until", default="", metavar="STAGE", help="Stop after this stage.")
 @click.option("--fresh", is_flag=True, help="Run every stage again, finished or not.")
+@STORE
 @click.option("--tensorboard", is_flag=True, help="Write trainings' curves for TensorBoard, live.")
 @SET
 @BUILD_DIR
@@ -25,6 +26,7 @@ def build(
     file: Path,
     until: str,
     *,
+    store: str,
     fresh: bool,
     tensorboard: bool,
     changes: tuple[str, ...],
@@ -34,10 +36,14 @@ def build(
     """Run the stages of a pipeline FILE that are not built yet or have changed.
 
     A stopped build goes on where it was: finished stages are kept, and a training goes on after
-    its last epoch.  It ends with a verdict on each target of FILE; one that is missed makes it exit
-    with 1.
+    its last epoch.  With --store, machines that have no folder in common make each stage once: it
+    is looked for there first, and put there when it is finished, and so is a training's state after
+    each epoch.
+
+    It ends with a verdict on each target of FILE; one that is missed makes it exit with 1.
     """
     from tfedge.plan import pipeline
+    from tfedge.plan.shelf import open_shelf
     from tfedge.report import ladder, targets
 
     loaded = pipeline.load(file, changes)
@@ -47,7 +53,13 @@ def build(
         place = build_dir / loaded.name / pipeline.TENSORBOARD
         progress.terminal().say(f"tensorboard  watch with: tensorboard --logdir {place}")
     pipeline.build(
-        loaded, build_dir, progress.terminal(), until=until, fresh=fresh, tensorboard=tensorboard
+        loaded,
+        build_dir,
+        progress.terminal(),
+        until=until,
+        fresh=fresh,
+        tensorboard=tensorboard,
+        shelf=open_shelf(store) if store else None,
     )
     result = pipeline.result(loaded, build_dir)
     report = json.loads(result.with_name("report.json").read_text("utf-8"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfedge import progress
-from tfedge.cli.options import BUILD_DIR, JSON, PATH, SET, is_given
+from tfedge.cli.options import BUILD_DIR, JSON, PATH, SET, STORE, is_given
 from tfedge.errors import CheckError, UserError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def _crew_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--hours", type=click.FloatRange(0), help="Hours, in place of FILE's; 0 for no end.")
 @_crew_options
 @click.option("--study", default="", metavar="URL", help="Database that keeps the study.")
+@STORE
 @SET
 @BUILD_DIR
 @JSON
@@ -55,6 +56,7 @@ def search(
     trials: int | None,
     hours: float | None,
     study: str,
+    store: str,
     changes: tuple[str, ...],
     build_dir: Path,
     *,
@@ -71,7 +73,7 @@ def search(
     _check(crew["ray"])
     from tfedge.search import outcome, searching
 
-    wish = searching.Wish(file, changes, build_dir, trials, hours, study)
+    wish = searching.Wish(file, changes, build_dir, trials, hours, study, store)
     told = searching.search(wish, lambda: _opened(crew), progress.terminal())
     click.echo(json.dumps(told, indent=1) if as_json else "\n".join(outcome.lines(told)))
     if told["recommended"] is None:

@@ -4,7 +4,8 @@ Claims of one thing are numbered files, and the highest number holds.  To claim 
 next number, which a file system lets only one do; so there is nothing to lock (NFS has no locks to
 rely on), and an object store with an atomic create serves as well.  A holder rewrites its own file
 now and then.  A waiter who sees no change for the lease by a clock of its own takes the next
-number; the clocks of two machines are never compared.
+number; the clocks of two machines are never compared.  Of a process on its own machine a waiter
+sees whether it lives: it does not wait for one that is gone, and longer for one that is there.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from typing import Any, Protocol
 from tfedge.errors import UserError
 
 FOLDER = ".claims"
+
+_BUSY = 10
+"""Leases that a process is given which is there, and may be too busy to say so."""
 
 
 class Lost(UserError):  # noqa: N818 - what happened to a claim
@@ -201,20 +205,21 @@ def _won(place: Place, finished: Callable[[], bool], waiting: Waiting) -> int | 
     while not finished():
         last = max(place.numbers(), default=0)
         now = (last, place.read(last) if last else None)
-        # A waiter that stood still itself has not heard all that long.
-        silent_s += min(time.monotonic() - looked, waiting.lease_s / 4)
+        lives = _lives(now[1])
+        # A waiter that stood still itself has not listened all that long.
+        silent_s += min(time.monotonic() - looked, waiting.lease_s / 4) / (_BUSY if lives else 1)
         looked = time.monotonic()
         if now != seen:
             seen, silent_s = now, 0.0
-        if not last or _is_free(now[1]) or silent_s >= waiting.lease_s:
+        free = not last or lives is False or _read(now[1]).get("free")
+        if free or silent_s >= waiting.lease_s:
             if place.create(last + 1, _content()):
                 # Between the two looks another may have made it and cleared up.
                 if not finished():
                     return last + 1
                 place.remove(last + 1)
                 return None
-            continue
-        if not told:
+        elif not told:
             waiting.say(_holder(now[1]))
             told = True
         time.sleep(waiting.poll_s)
@@ -224,7 +229,9 @@ def _won(place: Place, finished: Callable[[], bool], waiting: Waiting) -> int | 
 def _content(*, beats: int = 0, free: bool = False) -> bytes:
     pid = os.getpid()
     told = {"host": socket.gethostname(), "machine": _machine(), "pid": pid}
-    told |= {"started": _started(pid), "token": _token(pid), "beats": beats, "free": free}
+    told |= {"started": _started(pid), "beats": beats, "free": free}
+    # No two are alike, so that a store can tell whose it took when an answer got lost on the way.
+    told["token"] = secrets.token_hex(8)
     return json.dumps(told).encode()
 
 
@@ -241,19 +248,13 @@ def _holder(content: bytes | None) -> str:
     return f"process {told.get('pid', '?')} on {told.get('host', '?')}"
 
 
-def _is_free(content: bytes | None) -> bool:
-    """Whether nobody holds a claim any more: it was let go, or its process is gone from here."""
+def _lives(content: bytes | None) -> bool | None:
+    """Whether a claim's process is there; None if it is another machine's, or nobody knows."""
     told = _read(content)
-    if told.get("free"):
-        return True
-    here = bool(_machine()) and told.get("machine") == _machine()
+    if not _machine() or told.get("machine") != _machine():
+        return None
     # A process may have the number of one that is gone, and then has begun later.
-    return here and _started(int(told["pid"])) != told["started"]
-
-
-@cache
-def _token(pid: int) -> str:  # noqa: ARG001 - a forked process has one of its own
-    return secrets.token_hex(8)
+    return _started(int(told["pid"])) == str(told["started"])
 
 
 @cache

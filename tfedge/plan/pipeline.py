@@ -13,6 +13,7 @@ from tfedge.errors import UserError, did_you_mean
 from tfedge.plan import publishing, running, settings, store, targets
 from tfedge.plan.job import FLOAT, TFLITE
 from tfedge.plan.reading import load as load
+from tfedge.plan.shelf import Shelf
 from tfedge.plan.stages import STAGES
 from tfedge.plan.steps import FRESH, Pipeline, Step
 from tfedge.progress import Progress
@@ -58,7 +59,7 @@ def plan(
     return steps
 
 
-def build(
+def build(  # noqa: PLR0913 - an argument an option of the command's
     pipeline: Pipeline,
     root: Path,
     progress: Progress,
@@ -66,6 +67,7 @@ def build(
     until: str = "",
     fresh: bool = False,
     tensorboard: bool = False,
+    shelf: Shelf | None = None,
 ) -> list[Step]:
     """Run what the plan says must run, in the order of the file, and write the report.
 
@@ -73,6 +75,7 @@ def build(
       until: The last stage to run; all if empty.
       fresh: Run every stage again, finished or not.
       tensorboard: Let trainings write events, below ``build/<pipeline>/tensorboard``.
+      shelf: Take from there what other machines have made, and put there what is made here.
     """
     if until in pipeline.skipped:
         fix = f"write --until {pipeline.skipped[until]}, which stands in for it"
@@ -86,6 +89,7 @@ def build(
         cache(lambda: pipeline.source.open(root, progress)),
         progress,
         logs=root / pipeline.name / TENSORBOARD if tensorboard else None,
+        shelf=shelf,
     )
     with store.locked(root / pipeline.name):
         recipe = pipeline.source.recipe(root)
@@ -96,6 +100,8 @@ def build(
                 running.run_step(step, {s.name: s.folder for s in steps}, work)
             else:
                 progress.say(f"{step.name:12} kept   {step.folder}")
+                if shelf:
+                    shelf.put(step.folder)
             if step.name == until:
                 break
         _publish(pipeline, root, recipe, progress)

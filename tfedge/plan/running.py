@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tfedge.plan import claims, kinds, settings, store
 from tfedge.plan.about import About
 from tfedge.plan.job import LESSONS, MODEL, TFLITE, Job, Stage
 from tfedge.plan.refs import Ref, blaming
+from tfedge.plan.shelf import Loan, Shelf
 from tfedge.plan.stages import STAGES
 from tfedge.plan.steps import FRESH, Pipeline, Step
 from tfedge.progress import Progress, quietly
@@ -36,6 +38,7 @@ class Work:
         is saved.  It may raise `Paused`: the step's next run goes on from there.
       waiting: How others that make the same step are waited for.
       untrained: Leave all training out, to see what comes of a network by its shape alone.
+      shelf: Where machines without a common folder share what is finished; None for none.
     """
 
     pipeline: Pipeline
@@ -45,12 +48,15 @@ class Work:
     watch: Callable[[int, dict[str, float]], None] | None = None
     waiting: claims.Waiting = claims.PATIENT
     untrained: bool = False
+    shelf: Shelf | None = None
 
 
 def run_step(step: Step, folders: Mapping[str, Path], work: Work) -> bool:
     """Make the folder of `step` or, if another process or machine is at it, wait until it is made.
 
     One of all that see the folder makes it, and is replaced if it dies: see `tfedge.plan.claims`.
+
+    What is on the shelf is fetched from there, and what is made is put there.
 
     Args:
       folders: Of the stages above it, by their names.
@@ -74,17 +80,48 @@ def run_step(step: Step, folders: Mapping[str, Path], work: Work) -> bool:
     with claims.claimed(claims.beside(step.folder), finished, waiting) as claim:
         if claim is None:
             return False
-        try:
-            _run(step, folders, work, claim)
-        except (claims.Lost, Paused):
-            raise
-        except Exception:
-            claim.check()  # or what went wrong is that another has the folder now
-            raise
-    return True
+        if work.shelf is None:
+            _run_or_lose(step, folders, work, Held((claim,)))
+            return True
+        there = partial(work.shelf.has, step.folder)
+        with work.shelf.lent(step.folder, lambda: not fresh and there(), waiting) as loan:
+            if loan:
+                _run_or_lose(step, folders, work, Held((claim, loan.claim), loan))
+                loan.end(anew=fresh)
+                return True
+        work.shelf.fetch(step.folder)
+        work.progress.say(f"{step.name:12} comes from {work.shelf.url}")
+    return False
 
 
-def _run(step: Step, folders: Mapping[str, Path], work: Work, claim: claims.Claim) -> None:
+@dataclass(frozen=True)
+class Held:
+    """What a step is made under.
+
+    Attributes:
+      rights: To the folder here, and to the stage on the shelf if there is one.
+    """
+
+    rights: tuple[claims.Claim, ...]
+    loan: Loan | None = None
+
+    def check(self) -> None:
+        """Raise `Lost` if another has taken over."""
+        for claim in self.rights:
+            claim.check()
+
+
+def _run_or_lose(step: Step, folders: Mapping[str, Path], work: Work, held: Held) -> None:
+    try:
+        _run(step, folders, work, held)
+    except (claims.Lost, Paused):
+        raise
+    except Exception:
+        held.check()  # or what went wrong is that another has the folder now
+        raise
+
+
+def _run(step: Step, folders: Mapping[str, Path], work: Work, held: Held) -> None:
     pipeline = work.pipeline
     with quietly():
         import_module("tfedge.networks.backend")
@@ -92,8 +129,10 @@ def _run(step: Step, folders: Mapping[str, Path], work: Work, claim: claims.Clai
     record: dict[str, Any] = {"recipe": step.recipe, "versions": _versions()}
     started = time.perf_counter()
     if step.why == FRESH:
-        store.discard_partial(step.folder, claim)
-    with store.finished(step.folder, record, claim) as out:
+        store.discard_partial(step.folder, held.rights[0])
+    with store.finished(step.folder, record, held.rights[0]) as out:
+        if held.loan and step.why != FRESH:
+            held.loan.begin(out)
         about = About.read(folders[step.inputs["of"]]) if "of" in step.inputs else None
         job = Job(
             name=step.name,
@@ -115,7 +154,7 @@ def _run(step: Step, folders: Mapping[str, Path], work: Work, claim: claims.Clai
             pipeline_std=data.std,
             logs=work.logs and work.logs / step.name,
             lessons=step.folder.parent / LESSONS / store.key_of(step.recipe["data"])[:16],
-            watch=_watch(work, claim),
+            watch=_watch(work, held, out),
             untrained=work.untrained,
         )
         ours = type(step.stage) in STAGES.values()
@@ -132,9 +171,11 @@ def _run(step: Step, folders: Mapping[str, Path], work: Work, claim: claims.Clai
     work.progress.say(f"{step.name:12} done   {record['seconds']} s  {told}")
 
 
-def _watch(work: Work, claim: claims.Claim) -> Callable[[int, dict[str, float]], None]:
+def _watch(work: Work, held: Held, out: Path) -> Callable[[int, dict[str, float]], None]:
     def watch(epochs: int, row: dict[str, float]) -> None:
-        claim.check()  # an epoch is the least that is lost, also to who has lost all
+        held.check()  # who has lost the stage gives up here, rather than at its end
+        if held.loan:
+            held.loan.keep(out)
         if work.watch:
             work.watch(epochs, row)
 

@@ -148,8 +148,16 @@ def finished(folder: Path, record: Mapping[str, Any], claim: Claim) -> Iterator[
 def read_record(folder: Path) -> dict[str, Any] | None:
     """Return a finished folder's record, or None if there is none or it is damaged."""
     try:
-        record = json.loads((folder / RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
+        return record_in((folder / RECORD).read_bytes())
+    except OSError:
+        return None
+
+
+def record_in(content: bytes) -> dict[str, Any] | None:
+    """Return the record that a file or an object of the shelf holds, or None if it is damaged."""
+    try:
+        record = json.loads(content)
+    except ValueError:
         return None
     parts = ("recipe", "figures", "seconds", "versions", "files")
     whole = isinstance(record, dict) and all(part in record for part in parts)
@@ -173,7 +181,7 @@ def damage(folder: Path) -> str:
 def _seen(file: Path) -> dict[str, Any]:
     """Return what tells later whether a file has changed."""
     stat = file.stat()
-    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": _sha256(file)}
+    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256(file)}
 
 
 def _is_whole(file: Path, seen: Mapping[str, Any]) -> bool:
@@ -184,10 +192,11 @@ def _is_whole(file: Path, seen: Mapping[str, Any]) -> bool:
         return False
     if not file.is_file() or stat.st_size != seen["bytes"]:
         return False
-    return bool(stat.st_mtime_ns == seen["mtime_ns"] or _sha256(file) == seen["sha256"])
+    return bool(stat.st_mtime_ns == seen["mtime_ns"] or sha256(file) == seen["sha256"])
 
 
-def _sha256(file: Path) -> str:
+def sha256(file: Path) -> str:
+    """Hash a file; 64 hex digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

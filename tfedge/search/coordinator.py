@@ -32,10 +32,14 @@ class Coordinator:
     Args:
       proposals: With the generations that are whole.
       crew: Who does the work.
+      store: As a `Task` has it.
     """
 
-    def __init__(self, base: Base, proposals: Proposals, crew: Crew, progress: Progress) -> None:
+    def __init__(
+        self, base: Base, proposals: Proposals, crew: Crew, progress: Progress, store: str = ""
+    ) -> None:
         self.base, self.proposals, self.crew, self.progress = base, proposals, crew, progress
+        self._store = store
         self.manner = base.search.manner
         self._most: dict[str, float] = {}
         self._started = time.monotonic()
@@ -244,5 +248,5 @@ class Coordinator:
     ) -> Task:  # fmt: skip
         base = self.base
         log = base.root / base.loaded.name / "search" / "logs" / f"{max(number, 0)}.log"
-        return Task(kind, number, base.loaded.file, changes, base.root, base.data, answer, judged,
-                    epoch, base.boards, log)  # fmt: skip
+        place = (base.loaded.file, changes, base.root, base.data, answer)
+        return Task(kind, number, *place, judged, epoch, base.boards, log, self._store)

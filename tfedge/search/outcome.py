@@ -11,7 +11,9 @@ from typing import Any
 from tfedge import paths
 from tfedge.figures import accuracy_figures
 from tfedge.plan import pipeline, settings, store
+from tfedge.plan.shelf import Shelf
 from tfedge.plan.stages import Evaluate
+from tfedge.plan.steps import Pipeline
 from tfedge.search import halving, table
 from tfedge.search.base import Base
 from tfedge.search.coordinator import FINISHED, REFUSED, Coordinator
@@ -169,7 +171,7 @@ def _point(base: Base, one: Candidate, outcome: Outcome) -> dict[str, Any]:
         "number": one.number, "values": one.values, "set": own, "tune": tune, "costs": costs,
         "epochs": outcome.epochs, "broken": _broken(base, tune["accuracy"], costs),
     }  # fmt: skip
-    test = _test(base, [*base.changes, *own])
+    test = _test(base, one)
     return point | ({"test": test} if test else {})
 
 
@@ -184,10 +186,9 @@ def _broken(base: Base, accuracy: float, costs: Mapping[str, float]) -> dict[str
     return found
 
 
-def _test(base: Base, changes: Sequence[str]) -> dict[str, Any]:
+def _test(base: Base, one: Candidate) -> dict[str, Any]:
     """Return what an `evaluate` of the answer has measured on the test split."""
-    loaded = pipeline.load(base.loaded.file, changes)
-    for step in pipeline.plan(loaded, base.root, data=base.data, compared=False):
+    for step in pipeline.plan(_loaded(base, one), base.root, data=base.data, compared=False):
         if isinstance(step.stage, Evaluate) and step.inputs.get("of") == base.answer:
             record = store.read_record(step.folder)
             figures = record["figures"] if record else {}
@@ -195,6 +196,19 @@ def _test(base: Base, changes: Sequence[str]) -> dict[str, Any]:
             kept = {name: figures[name] for name in names if name in figures}
             return kept | {name: value for name, value in figures.items() if "arm_" in name}
     return {}
+
+
+def fetch(base: Base, chosen: Sequence[Candidate], shelf: Shelf) -> None:
+    """Bring here what other machines have made of the chosen candidates."""
+    for one in chosen:
+        for step in pipeline.plan(_loaded(base, one), base.root, data=base.data, compared=False):
+            if step.why and shelf.has(step.folder):
+                shelf.fetch(step.folder)
+
+
+def _loaded(base: Base, one: Candidate) -> Pipeline:
+    own = [table.change(freed, one.values[freed.name]) for freed in base.search.freed]
+    return pipeline.load(base.loaded.file, [*base.changes, *own])
 
 
 def _freed(one: table.Freed) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tfedge.plan import pipeline, store
+from tfedge.plan.shelf import open_shelf
 from tfedge.progress import Progress
 from tfedge.search import base, outcome
 from tfedge.search.coordinator import Coordinator
@@ -28,6 +29,7 @@ class Wish:
       root: The build folder.
       trials, hours: In place of its own, if given.
       study: An URL where the study is kept; a file in the build folder if empty.
+      store: An URL where machines without a common folder share stages; none if empty.
     """
 
     file: Path
@@ -36,6 +38,7 @@ class Wish:
     trials: int | None = None
     hours: float | None = None
     study: str = ""
+    store: str = ""
 
 
 def search(wish: Wish, crew: Callable[[], Crew], progress: Progress) -> dict[str, Any]:
@@ -49,6 +52,7 @@ def search(wish: Wish, crew: Callable[[], Crew], progress: Progress) -> dict[str
     """
     required()
     of = base.read(wish.file, wish.changes, wish.root, wish.trials, wish.hours)
+    shelf = open_shelf(wish.store) if wish.store else None
     folder = wish.root / of.loaded.name
     with store.locked(folder):
         place = wish.study or folder / FOLDER / JOURNAL
@@ -59,15 +63,17 @@ def search(wish: Wish, crew: Callable[[], Crew], progress: Progress) -> dict[str
             progress.say(f"goes on after {len(proposals.past)} candidates")
         workers = crew()
         try:
-            coordinator = Coordinator(of, proposals, workers, progress)
+            coordinator = Coordinator(of, proposals, workers, progress, wish.store)
             coordinator.run()
             chosen = outcome.front_of(coordinator)[: of.search.manner.finals]
             outcomes = coordinator.finish(chosen)
         finally:
             workers.close()
+        if shelf:
+            outcome.fetch(of, chosen, shelf)
         told = outcome.tell(coordinator, chosen, outcomes)
         outcome.write(told, folder)
     if told["recommended"]:
         taken = pipeline.load(wish.file, [*wish.changes, *told["recommended"]["set"]])
-        pipeline.build(taken, wish.root, progress)
+        pipeline.build(taken, wish.root, progress, shelf=shelf)
     return told

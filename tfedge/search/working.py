@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tfedge.errors import Paused, UserError
 from tfedge.plan import pipeline, running, store
 from tfedge.plan.job import TFLITE
+from tfedge.plan.shelf import Shelf, open_shelf
 from tfedge.plan.steps import Pipeline, Step
 from tfedge.progress import Lines
 from tfedge.search import looking
@@ -45,6 +47,7 @@ class Task:
       epoch: Where the judged stage pauses; 0 for nowhere.
       boards: Whose instructions are counted of an untrained network.
       log: Where the worker tells how it goes.
+      store: An URL where machines without a common folder share stages; empty for none.
     """
 
     kind: str
@@ -58,6 +61,7 @@ class Task:
     epoch: int = 0
     boards: tuple[str, ...] = ()
     log: Path | None = None
+    store: str = ""
 
 
 @dataclass
@@ -137,7 +141,13 @@ def _run(
         if 0 < task.epoch <= epochs:
             raise Paused(f"after epoch {epochs}")
 
-    work = running.Work(loaded, lambda: looking.opened(loaded, task), progress, watch=watch)
+    work = running.Work(
+        loaded,
+        lambda: looking.opened(loaded, task),
+        progress,
+        watch=watch,
+        shelf=_shelf(task.store) if task.store else None,
+    )
     try:
         made = running.run_step(step, folders, work)
     except Paused:
@@ -149,6 +159,11 @@ def _run(
     else:
         outcome.shared.append(label)
     return True
+
+
+@cache
+def _shelf(url: str) -> Shelf:
+    return open_shelf(url)
 
 
 def _figures(folder: Path) -> dict[str, Any]:

@@ -8,8 +8,10 @@ view, which is what matters (Beyer et al. 2022, https://arxiv.org/abs/2106.05237
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +51,7 @@ class Lessons:
         missing = [file for file in files if not _is_whole(file, shape)]
         _refuse_too_large(len(missing) * shape[0] * shape[1] * 4, folder)
         for file in missing:
-            create(file, shape, np.float32)
+            _create(file, shape)
         self._kept = [np.load(file, mmap_mode="r") for file in files]
 
     def recall(self, number: np.int64) -> np.ndarray:
@@ -86,6 +88,25 @@ class Lessons:
         view, place = divmod(int(number), self._order.steps)
         start = place * self._order.batch
         return view, slice(start, min(start + self._order.batch, self._order.count))
+
+
+def _create(file: Path, shape: tuple[int, ...]) -> None:
+    """Make a file of zeros, unless another stage that begins at this moment has just done so.
+
+    To empty a file that another process has mapped would kill that process.
+    """
+    mine = file.with_name(f".{file.name}.{os.getpid()}")
+    create(mine, shape, np.float32)
+    try:
+        if file.exists() and not _is_whole(file, shape):
+            mine.replace(file)
+        else:
+            with suppress(FileExistsError):
+                file.hardlink_to(mine)
+    except OSError:  # a file system without links
+        mine.replace(file)
+    finally:
+        mine.unlink(missing_ok=True)
 
 
 def _is_whole(file: Path, shape: tuple[int, ...]) -> bool:
