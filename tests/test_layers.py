@@ -16,6 +16,7 @@ ROOMS = [
     {"engines"},
     {"report"},
     {"plan"},
+    {"search"},
     {"cli"},
     {"__main__"},
 ]

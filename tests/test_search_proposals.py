@@ -3,12 +3,12 @@
 import pytest
 
 from tfedge.errors import UserError
-from tfedge.search import table
+from tfedge.plan import freeing
 from tfedge.search.proposals import Candidate, Proposals, twins
 
 pytestmark = pytest.mark.slow  # Optuna takes a second to import
 
-FREED = table.read(
+FREED = freeing.read(
     {
         "student": {"width": [8, 12, 16], "rate": {"low": 1e-4, "high": 1e-1, "log": True}},
         "narrow": {"share": {"low": 0.1, "high": 0.9}},
@@ -19,7 +19,7 @@ FREED = table.read(
 
 
 def opened(store, sampler="tpe", seed=1, generation=4):
-    manner = table.Manner(sampler=sampler, generation=generation, minimise=("bytes", "pi5"))
+    manner = freeing.Manner(sampler=sampler, generation=generation, minimise=("bytes", "pi5"))
     return Proposals(FREED, manner, seed, "study", store)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from tfedge.plan.freeing import Manner
 from tfedge.plan.reading import Every, General
 from tfedge.plan.settings import Field, fields_of
 from tfedge.plan.sources import SOURCES, Function
 from tfedge.plan.stages import STAGES
 from tfedge.plan.targets import Table
-from tfedge.search.table import Manner
 
 
 def entries() -> dict[str, tuple[str, list[Field]]]:

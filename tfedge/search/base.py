@@ -10,11 +10,10 @@ from typing import Any
 
 from tfedge.boards.pi import BOARDS
 from tfedge.errors import UserError
-from tfedge.plan import kinds, pipeline, settings, store
+from tfedge.plan import freeing, kinds, pipeline, settings, store
 from tfedge.plan.stages import Evaluate
 from tfedge.plan.steps import Pipeline
 from tfedge.report.targets import Limit
-from tfedge.search import table
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,14 @@ class Base:
     changes: tuple[str, ...]
     root: Path
     data: dict[str, Any]
-    search: table.Search
+    search: freeing.Search
     answer: str
     free: tuple[str, ...]
     values: dict[str, Any] | None
+
+    def changes_of(self, values: Mapping[str, Any]) -> list[str]:
+        """Write a candidate's values as --set takes them."""
+        return [freeing.change(freed, values[freed.name]) for freed in self.search.freed]
 
     @property
     def limits(self) -> tuple[Limit, ...]:
@@ -74,11 +77,11 @@ def read(
         fix = "write [search] with, for a stage student: student.width = [8, 12, 16]"
         raise UserError(file, "has no [search] table", fix)
     names = [*loaded.stages, *loaded.skipped]
-    search = table.read(loaded.search, where, names).with_limits(trials, hours)
+    search = freeing.read(loaded.search, where, names).with_limits(trials, hours)
     for freed in search.freed:
         for value in freed.ends():
             try:
-                pipeline.load(file, [*changes, table.change(freed, value)])
+                pipeline.load(file, [*changes, freeing.change(freed, value)])
             except UserError as error:
                 raise UserError(f"{where} {freed.name}", str(error)) from None
     all_in = [f"{freed.stage}.skip=false" for freed in search.freed if freed.setting == "skip"]
@@ -132,7 +135,7 @@ def _answer(loaded: Pipeline, free: Sequence[str], where: str) -> str:
 
 
 def _values(
-    whole: Pipeline, search: table.Search, skipped: Mapping[str, str]
+    whole: Pipeline, search: freeing.Search, skipped: Mapping[str, str]
 ) -> dict[str, Any] | None:
     """Return what the file itself says of the freed settings, if the space holds it.
 

@@ -9,11 +9,11 @@ from typing import Any
 from tfedge.errors import UserError
 from tfedge.plan import pipeline
 from tfedge.progress import Progress
-from tfedge.search import halving, looking, table
+from tfedge.search import halving, looking
 from tfedge.search.base import Base, epochs_of
 from tfedge.search.crew import Crew
 from tfedge.search.proposals import Candidate, Proposals, twins
-from tfedge.search.working import LOOK, TRAIN, WHOLE, Outcome, Task
+from tfedge.search.tasks import LOOK, TRAIN, WHOLE, Outcome, Task
 
 REFUSED, STOPPED, FINISHED, SEEN = "refused", "stopped", "finished", "seen before"
 """What becomes of a candidate: never trained, left at a rung, trained to the end of its short
@@ -227,8 +227,7 @@ class Coordinator:
     def _task(
         self, kind: str, one: Candidate, rung: int | None = None, *, short: bool = True
     ) -> Task:
-        own = tuple(table.change(freed, one.values[freed.name]) for freed in self.base.search.freed)
-        changes = (*self.base.changes, *own)
+        changes = (*self.base.changes, *self.base.changes_of(one.values))
         loaded = pipeline.load(self.base.loaded.file, changes)
         epochs = epochs_of(loaded, self.base.free)
         if short:

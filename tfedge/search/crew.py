@@ -11,7 +11,7 @@ from typing import Protocol
 
 from tfedge.errors import UserError
 from tfedge.search import working
-from tfedge.search.working import Outcome, Task
+from tfedge.search.tasks import Outcome, Task
 
 TRIES = 3
 """How often a task is begun whose worker dies under it."""

@@ -17,10 +17,10 @@ from tfedge.plan.job import TFLITE, file_figures
 from tfedge.plan.stages import Cluster, Prune, Qat
 from tfedge.plan.steps import Pipeline, Step
 from tfedge.progress import Progress, Silent
+from tfedge.search.tasks import Task
 
 if TYPE_CHECKING:
     from tfedge.data.dataset import Data, Split
-    from tfedge.search.working import Task
 
 INPUTS = 256
 """Of each split: enough to calibrate ranges that nobody uses."""

@@ -10,15 +10,15 @@ from typing import Any
 
 from tfedge import paths
 from tfedge.figures import accuracy_figures
-from tfedge.plan import pipeline, settings, store
+from tfedge.plan import freeing, pipeline, settings, store
 from tfedge.plan.shelf import Shelf
 from tfedge.plan.stages import Evaluate
 from tfedge.plan.steps import Pipeline
-from tfedge.search import halving, table
+from tfedge.search import halving
 from tfedge.search.base import Base
 from tfedge.search.coordinator import FINISHED, REFUSED, Coordinator
 from tfedge.search.proposals import Candidate
-from tfedge.search.working import Outcome
+from tfedge.search.tasks import Outcome
 
 
 def front_of(coordinator: Coordinator) -> list[Candidate]:
@@ -160,7 +160,7 @@ def lines(told: Mapping[str, Any]) -> list[str]:
 
 
 def _point(base: Base, one: Candidate, outcome: Outcome) -> dict[str, Any]:
-    own = [table.change(freed, one.values[freed.name]) for freed in base.search.freed]
+    own = base.changes_of(one.values)
     figures = outcome.figures
     count = int(figures["count"])
     tune = accuracy_figures(round(figures["accuracy"] * count), count, "tune")
@@ -207,11 +207,11 @@ def fetch(base: Base, chosen: Sequence[Candidate], shelf: Shelf) -> None:
 
 
 def _loaded(base: Base, one: Candidate) -> Pipeline:
-    own = [table.change(freed, one.values[freed.name]) for freed in base.search.freed]
-    return pipeline.load(base.loaded.file, [*base.changes, *own])
+    changes = [*base.changes, *base.changes_of(one.values)]
+    return pipeline.load(base.loaded.file, changes)
 
 
-def _freed(one: table.Freed) -> dict[str, Any]:
+def _freed(one: freeing.Freed) -> dict[str, Any]:
     if one.choices:
         return {"name": one.name, "choices": list(one.choices)}
     ends = {"name": one.name, "low": one.low, "high": one.high}

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tfedge.errors import UserError
-from tfedge.search.table import Freed, Manner
+from tfedge.plan.freeing import Freed, Manner
 
 INSTALL = "pip install 'tfedge[search]'"
 _STARTUP = 10

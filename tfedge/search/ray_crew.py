@@ -10,7 +10,7 @@ from typing import Any
 
 from tfedge.errors import UserError
 from tfedge.search import crew, working
-from tfedge.search.working import Outcome, Task
+from tfedge.search.tasks import Outcome, Task
 
 INSTALL = "pip install 'tfedge[cluster]'"
 

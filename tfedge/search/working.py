@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,67 +22,10 @@ from tfedge.plan.shelf import Shelf, open_shelf
 from tfedge.plan.steps import Pipeline, Step
 from tfedge.progress import Lines
 from tfedge.search import looking
-
-LOOK, TRAIN, WHOLE = "look", "train", "whole"
+from tfedge.search.tasks import LOOK, WHOLE, Outcome, Task
 
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 """What tells TensorFlow how many threads it may have."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A piece of work; the same one done twice costs little the second time.
-
-    Attributes:
-      kind: `LOOK` at the untrained network, `TRAIN` it up to its .tflite, or build the `WHOLE`
-        pipeline, the test split's evaluation included.
-      number: The candidate's.
-      file: The pipeline's.
-      changes: What makes it this candidate, as --set takes it.
-      root: The build folder.
-      data: What stands for the data in recipes.
-      answer: The stage whose .tflite counts.
-      judged: The stage that is trained in rungs.
-      epoch: Where the judged stage pauses; 0 for nowhere.
-      boards: Whose instructions are counted of an untrained network.
-      log: Where the worker tells how it goes.
-      store: An URL where machines without a common folder share stages; empty for none.
-    """
-
-    kind: str
-    number: int
-    file: Path
-    changes: tuple[str, ...]
-    root: Path
-    data: Mapping[str, Any]
-    answer: str
-    judged: str = ""
-    epoch: int = 0
-    boards: tuple[str, ...] = ()
-    log: Path | None = None
-    store: str = ""
-
-
-@dataclass
-class Outcome:
-    """What came of a task.
-
-    Attributes:
-      figures: Of a look: what is known of the file.  Of a training: accuracy and count on tune, and
-        the file's bytes if there is one already.
-      epochs: That the judged stage has trained.
-      paused: Whether it has more to train.
-      made: Seconds of each stage that this task made, by the stage's name and key.
-      shared: Names and keys of the stages that it found made.
-      refused: Why it cannot be, if it cannot.
-    """
-
-    figures: dict[str, Any] = field(default_factory=dict)
-    epochs: int = 0
-    paused: bool = False
-    made: dict[str, float] = field(default_factory=dict)
-    shared: list[str] = field(default_factory=list)
-    refused: str = ""
 
 
 def do(task: Task) -> Outcome:

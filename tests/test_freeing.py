@@ -5,13 +5,13 @@ import tomllib
 import pytest
 
 from tfedge.errors import UserError
-from tfedge.search import table
+from tfedge.plan import freeing
 
 STAGES = ["teacher", "student", "int8"]
 
 
 def read(**given):
-    return table.read(given, "p.toml [search]", STAGES)
+    return freeing.read(given, "p.toml [search]", STAGES)
 
 
 def test_a_list_is_a_choice_and_two_ends_are_a_range():
@@ -66,6 +66,8 @@ def test_every_mistake_is_named(given, said):
 
 @pytest.mark.parametrize("value", [8, 0.5, True, "int8", [16, 32]])
 def test_a_value_is_written_as_the_command_line_reads_it(value):
-    place, _, text = table.change(table.Freed("student", "width", (value,)), value).partition("=")
+    place, _, text = freeing.change(freeing.Freed("student", "width", (value,)), value).partition(
+        "="
+    )
     found = tomllib.loads(f"value = {text}")["value"]
     assert (place, found, type(found)) == ("student.width", value, type(value))
