@@ -117,23 +117,25 @@ def test_after_three_kills_the_front_is_that_of_an_undisturbed_search(tmp_path):
     command = [sys.executable, "-m", "tfedge", "search", file, "--build-dir", file.parent / "build"]
     chance, lines = random.Random(1), file.parent / "epochs.txt"
     for _ in range(3):
-        before = len(lines.read_text().splitlines()) if lines.is_file() else 0
+        wanted = trained(lines) + chance.randint(3, 9)
         process = subprocess.Popen(
-            [*map(str, command)], cwd=REPO, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        wanted = before + chance.randint(3, 12)
-        while process.poll() is None and (
-            not lines.is_file() or len(lines.read_text().splitlines()) < wanted
-        ):
-            time.sleep(0.02)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            [*map(str, command)], cwd=REPO, env=os.environ | {"PYTHONPATH": str(REPO / "tests")},
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        while trained(lines) < wanted:
+            assert process.poll() is None, "it ended before it was killed"
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     told = searched.search(file, file.parent / "build")
     assert front(told) == front(expected)
     repeated = Counter(lines.read_text().splitlines())
     # Of a training that was killed, the epoch that ran is lost, and no other.
     assert sum(times - 1 for times in repeated.values()) <= 3
+
+
+def trained(lines):
+    return len(lines.read_text().splitlines()) if lines.is_file() else 0
 
 
 @pytest.fixture(scope="module")
