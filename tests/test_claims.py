@@ -128,6 +128,7 @@ def test_another_machines_silence_is_waited_out_by_the_waiters_own_clock(place, 
     assert time.monotonic() - started >= QUICK.lease_s
 
 
+@pytest.mark.slow
 def test_a_process_of_this_machine_that_is_held_up_keeps_its_claim(place):
     place.create(1, claims._content())
     end = time.monotonic() + 4 * QUICK.lease_s
@@ -136,6 +137,7 @@ def test_a_process_of_this_machine_that_is_held_up_keeps_its_claim(place):
     assert place.numbers() == [1]
 
 
+@pytest.mark.slow
 def test_a_holder_that_lives_keeps_its_claim_for_longer_than_the_lease(place, monkeypatch):
     monkeypatch.setattr(claims, "_machine", lambda: "")  # as if the waiter were on another
 
