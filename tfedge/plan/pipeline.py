@@ -21,6 +21,7 @@ from tfedge.errors import UserError, did_you_mean
 from tfedge.plan import kinds, publishing, settings, sources, store, targets
 from tfedge.plan.about import About
 from tfedge.plan.job import FLOAT, LESSONS, MODEL, TFLITE, Job, Stage
+from tfedge.plan.meeting import meet
 from tfedge.plan.refs import Ref, blaming
 from tfedge.plan.stages import STAGES
 from tfedge.progress import Progress, quietly
@@ -129,6 +130,15 @@ def plan(
     return steps
 
 
+def upto(pipeline: Pipeline, until: str) -> list[str]:
+    """Name the stages up to the one called `until`; all if it is empty."""
+    names = list(pipeline.stages)
+    if until and until not in names:
+        fix = did_you_mean(until, names)
+        raise UserError("--until", f"{until!r} is no stage of {pipeline.file.name}", fix)
+    return names[: names.index(until) + 1] if until else names
+
+
 def build(
     pipeline: Pipeline,
     root: Path,
@@ -145,24 +155,21 @@ def build(
       fresh: Run every stage again, finished or not.
       tensorboard: Let trainings write events, below ``build/<pipeline>/tensorboard``.
     """
-    if until and until not in pipeline.stages:
-        fix = did_you_mean(until, pipeline.stages)
-        raise UserError("--until", f"{until!r} is no stage of {pipeline.file.name}", fix)
-    steps = []
+    wanted, steps = upto(pipeline, until), []
     data = None
     with store.locked(root / pipeline.name):
         recipe = pipeline.source.recipe(root)
-        for step in plan(pipeline, root, fresh=fresh, data=recipe):
+        planned = plan(pipeline, root, fresh=fresh, data=recipe)[: len(wanted)]
+        meet([step for step in planned if step.why], pipeline.file.name, progress.say)
+        for step in planned:
             steps.append(step)
             if step.why:
                 progress.say(f"{step.name:12} runs   {step.why}")
                 data = data or pipeline.source.open(root, progress)
                 logs = root / pipeline.name / TENSORBOARD / step.name if tensorboard else None
-                _run(step, pipeline, {s.name: s.folder for s in steps}, data, progress, logs)
+                run(step, pipeline, {s.name: s.folder for s in steps}, data, progress, logs)
             else:
                 progress.say(f"{step.name:12} kept   {step.folder}")
-            if step.name == until:
-                break
         _publish(pipeline, root, recipe, progress)
     return steps
 
@@ -200,7 +207,7 @@ def model_of(file: Path, root: Path) -> Path:
     return made
 
 
-def _run(
+def run(
     step: Step,
     pipeline: Pipeline,
     folders: Mapping[str, Path],
@@ -208,9 +215,10 @@ def _run(
     progress: Progress,
     logs: Path | None,
 ) -> None:
+    """Run a stage into its folder; `folders` are those of the stages above it, by name."""
     with quietly():
         import_module("tfedge.networks.backend")
-    record: dict[str, Any] = {"recipe": step.recipe, "versions": _versions()}
+    record: dict[str, Any] = {"recipe": step.recipe, "versions": store.versions()}
     started = time.perf_counter()
     if step.why == FRESH:
         store.discard_partial(step.folder)
@@ -332,11 +340,6 @@ def _checked(figures: Any, stage: Stage, out: Path, where: str) -> dict[str, Any
         fix = f"write job.out / {wanted!r}; job.save(model) does for a network"
         raise UserError(where, f"makes a {makes}, but there is no {wanted}", fix)
     return figures
-
-
-def _versions() -> dict[str, str]:
-    names = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
-    return {name: importlib.metadata.version(name) for name in names}
 
 
 def _tables(file: Path) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""What the processes beside the chief do in a build: they train along, and write nothing to keep.
+
+All see the same build folder.  The chief makes every stage, as it does alone; the others wait for a
+stage's folder to be finished.  A stage with ``strategy = "multi_worker"`` they run as well, each in
+a folder of its own that is thrown away, because a step of training, and the saving of weights that
+are on all machines, needs every process.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from tfedge.errors import UserError
+from tfedge.plan import pipeline as pipelines
+from tfedge.plan import store
+from tfedge.plan.meeting import is_spread, meet
+from tfedge.progress import Progress
+from tfedge.training.team import VARIABLE, member
+
+POLL_S = 0.5
+PATIENCE_S = 30.0
+"""How long no chief may be seen: one that ends, and one that begins anew, take a moment."""
+
+
+def follow(
+    pipeline: pipelines.Pipeline, root: Path, progress: Progress, *, until: str = ""
+) -> None:
+    """Take part in a build that the chief runs with the same command, until it is done.
+
+    Args:
+      until: As the chief's.
+    """
+    wanted = pipelines.upto(pipeline, until)
+    steps = pipelines.plan(pipeline, root)[: len(wanted)]
+    if not meet([step for step in steps if step.why], pipeline.file.name, progress.say):
+        progress.say(f"{member()}: no stage is left for it; the chief does the rest alone")
+        return
+    progress.say(f"{member()}: trains along; the chief, {member().addresses[0]}, keeps the results")
+    chief = _Chief(root / pipeline.name)
+    folders, data = {step.name: step.folder for step in steps}, None
+    with tempfile.TemporaryDirectory(prefix="tfedge-") as scratch:
+        for step in steps:
+            if is_spread(step.stage) and store.damage(step.folder):
+                own = replace(step, folder=Path(scratch) / step.folder.name)
+                _take_over(step.folder, own.folder, chief)
+                data = data or pipeline.source.open(root, progress)
+                pipelines.run(own, pipeline, folders, data, progress, None)
+            elif store.damage(step.folder):
+                progress.say(f"{step.name:12} waits  the chief makes it")
+            chief.wait(partial(_is_finished, step.folder), step.name)
+    progress.say(f"{member()}: done")
+
+
+def _is_finished(folder: Path) -> bool:
+    return not store.damage(folder)
+
+
+@dataclass(frozen=True)
+class _Chief:
+    """The process that keeps the results.
+
+    Attributes:
+      folder: Where it holds the lock while it is at work.
+    """
+
+    folder: Path
+
+    def wait(self, done: Callable[[], bool], what: str) -> None:
+        """Return when it has `done` something; give up if it is gone."""
+        seen = time.monotonic()
+        while not done():
+            now = time.monotonic()
+            if store.is_locked(self.folder):
+                seen = now
+            elif now - seen > PATIENCE_S and not done():
+                problem = f"the chief has ended before {what} was finished, or works elsewhere"
+                fix = (
+                    "its own message says why; start all with the same commands, and with a"
+                    f" --build-dir that all of them see: {VARIABLE} names the chief first"
+                )
+                raise UserError(f"{self.folder}", problem, fix)
+            time.sleep(POLL_S)
+
+
+def _take_over(folder: Path, own: Path, chief: _Chief) -> None:
+    """Begin with what an interrupted training left, as the chief does.
+
+    The chief changes none of it before the end of its next epoch, which needs this process.
+    """
+    left, mine = (place.with_name(place.name + ".partial") for place in (folder, own))
+    chief.wait(left.is_dir, folder.name)
+    state = left / store.SCRATCH
+    if state.is_dir():
+        shutil.copytree(state, mine / store.SCRATCH)
