@@ -15,7 +15,7 @@ from conftest import REPO
 PIPELINE = """
 [data]
 use = "stripes.py:stripes"
-count = 160
+count = 159
 augment = ["flip", "mixup"]
 
 [settings]

@@ -14,7 +14,7 @@ from tfedge.plan.job import MODEL
 
 pytestmark = pytest.mark.slow
 
-START_S = 600  # a machine at other work imports TensorFlow for minutes
+START_S = 1200  # a machine at other work imports TensorFlow for minutes
 END_S = 120
 """How long a process may go on when its peer is dead: heartbeats are missed after 10 s."""
 

@@ -61,6 +61,12 @@ def test_parts_that_are_not_equal_count_by_what_is_in_them(found):
     assert found["uneven"]["weights"] < 5e-3
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_bar_is_told_a_mean_and_no_sum_over_processors(found, stage):
+    # Of one's own part of the batches.
+    assert found[stage]["told"] == pytest.approx(found[stage]["losses"][1][-1], rel=0.3)
+
+
 def test_with_dropout_they_draw_otherwise_and_learn(found):
     one, two = found["dropout"]["losses"]
     assert two != pytest.approx(one, abs=1e-3)

@@ -6,6 +6,7 @@ How many processors TensorFlow sees is fixed once it has begun.  Prints a line o
 import dataclasses
 import json
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,18 @@ from small_data import stripes
 from small_jobs import folders, job
 
 from tfedge.errors import UserError
-from tfedge.plan.job import MODEL
+from tfedge.plan.job import MODEL, Job
 from tfedge.plan.refs import Ref
 from tfedge.plan.settings import Options
 from tfedge.plan.stages import Cluster, Distill, Exits, Narrow, Prune, Train
+from tfedge.progress import Silent
 from tfedge.training.course import Course
 from tfedge.training.teaching import Teaching
 
 TRAIN, TUNE = 124, 61
 UNEVEN = "uneven"  # one input more: the last step of an epoch has 29, of which one gets 14
-COURSE = Course(epochs=6, batch=48, rate=1e-2, keep="last", class_weights={"rows": 2.0})
+EPOCHS = 3
+COURSE = Course(epochs=EPOCHS, batch=48, rate=1e-2, keep="last", class_weights={"rows": 2.0})
 STACK = Ref.parse("models/small.py:stack", REPO)
 SMALL = Options({"widths": (4, 8)})
 
@@ -54,22 +57,39 @@ def _recovery():
     return kind(**dataclasses.asdict(COURSE))
 
 
+class Listening(Silent):
+    """Keeps what the bar was told."""
+
+    def __init__(self):
+        self.words = []
+
+    @contextmanager
+    def bar(self, label, total):
+        yield lambda done, words, total=None: self.words.append(words)
+
+
 def run(stage, strategy, inputs, out, count=TRAIN):
-    """Return a stage's epochs, and the weights of what it made."""
+    """Return a stage's epochs, the network that it made, and the loss that the bar told last."""
     from tfedge.networks.saving import load_model
 
     stage = dataclasses.replace(stage, course=dataclasses.replace(stage.course, strategy=strategy))
-    figures = stage.run(dataclasses.replace(job(inputs, out), data=stripes(train=count, tune=TUNE)))
-    made = load_model(out / MODEL)
-    return figures["history"], made
+    data, heard = stripes(train=count, tune=TUNE), Listening()
+    given = dataclasses.replace(job(inputs, out), data=data, progress=heard)
+    figures = stage.run(given)
+    return figures["history"], load_model(out / MODEL), float(heard.words[-1].split()[1])
+
+
+GRAPHS = ("train", "lessons")
+"""Trained as a user's are; the others step by step: to trace graphs takes most of the time."""
 
 
 def compared(name, stage, inputs, place):
     """Return both histories, the largest difference of weights, and what BatchNormalization is."""
+    tf.config.run_functions_eagerly(name not in GRAPHS)
     found, made = [], []
     for strategy in ("one", "mirrored"):
         count = TRAIN + (name == UNEVEN)
-        history, network = run(stage, strategy, inputs, place / f"{name}-{strategy}", count)
+        history, network, told = run(stage, strategy, inputs, place / f"{name}-{strategy}", count)
         found.append(history)
         made.append(network)
     pairs = zip(*(network.get_weights() for network in made), strict=True)
@@ -78,6 +98,7 @@ def compared(name, stage, inputs, place):
         "losses": [[row["loss"] for row in history] for history in found],
         "tune": [[row["val_loss"] for row in history] for history in found],
         "weights": max(float(np.abs(one - two).max()) for one, two in pairs),
+        "told": told,
         "synchronized": [
             layer.name for layer in made[1].layers if getattr(layer, "synchronized", False)
         ],
@@ -125,6 +146,7 @@ def main(place, names):
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(processor, two)
     inputs = folders(place)
+    Job.network_figures = lambda *_: {}  # no figures are looked at
     tell(parts())
     tell(refused(place))
     for name, stage in stages(place).items():

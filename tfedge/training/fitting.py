@@ -77,6 +77,9 @@ def fit(
         from_logits=True, label_smoothing=course.label_smoothing
     )
     model.compile(_optimizer(course, steps), loss, metrics=["accuracy"])
+    if are_several():
+        # Within an epoch Keras would tell callbacks the sum over processors of their means.
+        model.distribute_reduction_method = "first"
     keeper = Keeper(session.scratch / "fit", patience=course.patience, first=best_from)
     first = keeper.resume(model)
     if first:

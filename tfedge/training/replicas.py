@@ -41,17 +41,15 @@ def together(course: Course) -> Iterator[None]:
     except LOST as error:
         if course.strategy != MULTI_WORKER:
             raise
-        raise lost(error) from None
+        raise lost() from error
 
 
-def lost(error: Exception) -> UserError:
-    """Say that another process is gone, with what TensorFlow knows of it."""
+def lost() -> UserError:
+    """Say that another process is gone."""
     mine = member()
-    lines = [line.strip() for line in str(error).splitlines() if "/task:" in line]
-    known = f": {lines[-1][:200]}" if lines else ""
+    which = f"one of {', '.join(mine.others)}" if mine.others[1:] else ", ".join(mine.others)
     fix = "start all processes with the same commands: they go on after the last epoch"
-    problem = f"another process is gone, of {', '.join(mine.others)}{known}"
-    return UserError(mine, problem, fix)
+    return UserError(mine, f"another process is gone, {which}", fix)
 
 
 def replicas() -> int:
@@ -158,7 +156,7 @@ def _strategy(name: str) -> tf.distribute.Strategy:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except LOST as error:
-        raise lost(error) from None
+        raise lost() from error
     except RuntimeError as error:  # "must be configured at program startup"
         fix = "let tfedge build, which meets the others first, run the stage"
         raise UserError("strategy", f"TensorFlow is at work already: {error}", fix) from None
