@@ -37,6 +37,7 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    decides: bool = True,
 ) -> Any:
     """Declare an optional setting: its default, one line of help, and what it may be.
 
@@ -44,8 +45,9 @@ def setting(
       low: The least number allowed, for numbers and for each number of a list.
       high: The largest number allowed.
       choices: The words allowed, for text.
+      decides: Whether what the stage makes depends on it; if not, it is no part of its key.
     """
-    metadata = {"help": help, "low": low, "high": high, "choices": choices}
+    metadata = {"help": help, "low": low, "high": high, "choices": choices, "decides": decides}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

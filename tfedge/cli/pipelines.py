@@ -40,13 +40,24 @@ def build(
     is looked for there first, and put there when it is finished, and so is a training's state after
     each epoch.
 
+    Where a stage has strategy = "multi_worker", run the same command on each machine, with a
+    TF_CONFIG of its own and a build folder that all of them see: docs/cluster.md.
+
     It ends with a verdict on each target of FILE; one that is missed makes it exit with 1.
     """
-    from tfedge.plan import pipeline
+    from tfedge.plan import following, meeting, pipeline
     from tfedge.plan.shelf import open_shelf
     from tfedge.report import ladder, targets
+    from tfedge.training import team
 
     loaded = pipeline.load(file, changes)
+    spread = any(map(meeting.is_spread, loaded.stages.values()))
+    if fresh and spread:
+        problem = "other processes could not tell what is finished anew from what was before"
+        raise UserError("--fresh", problem, "remove the stages' folders instead")
+    if spread and not team.member().is_chief:
+        following.follow(loaded, build_dir, progress.terminal(), until=until)
+        return
     if tensorboard:
         if importlib.util.find_spec("tensorboard") is None:
             raise UserError("--tensorboard", "needs tensorboard", "run: pip install tensorboard")

@@ -12,6 +12,7 @@ from tfedge.boards import host, measured
 from tfedge.errors import UserError, did_you_mean
 from tfedge.plan import publishing, running, settings, store, targets
 from tfedge.plan.job import FLOAT, TFLITE
+from tfedge.plan.meeting import meet
 from tfedge.plan.reading import load as load
 from tfedge.plan.shelf import Shelf
 from tfedge.plan.stages import STAGES
@@ -59,6 +60,18 @@ def plan(
     return steps
 
 
+def upto(pipeline: Pipeline, until: str) -> list[str]:
+    """Name the stages up to the one called `until`; all if it is empty."""
+    names = list(pipeline.stages)
+    if until in pipeline.skipped:
+        fix = f"write --until {pipeline.skipped[until]}, which stands in for it"
+        raise UserError("--until", f"{until!r} is skipped", fix)
+    if until and until not in names:
+        fix = did_you_mean(until, names)
+        raise UserError("--until", f"{until!r} is no stage of {pipeline.file.name}", fix)
+    return names[: names.index(until) + 1] if until else names
+
+
 def build(  # noqa: PLR0913 - an argument an option of the command's
     pipeline: Pipeline,
     root: Path,
@@ -77,13 +90,7 @@ def build(  # noqa: PLR0913 - an argument an option of the command's
       tensorboard: Let trainings write events, below ``build/<pipeline>/tensorboard``.
       shelf: Take from there what other machines have made, and put there what is made here.
     """
-    if until in pipeline.skipped:
-        fix = f"write --until {pipeline.skipped[until]}, which stands in for it"
-        raise UserError("--until", f"{until!r} is skipped", fix)
-    if until and until not in pipeline.stages:
-        fix = did_you_mean(until, pipeline.stages)
-        raise UserError("--until", f"{until!r} is no stage of {pipeline.file.name}", fix)
-    steps = []
+    wanted, steps = upto(pipeline, until), []
     work = running.Work(
         pipeline,
         cache(lambda: pipeline.source.open(root, progress)),
@@ -93,7 +100,9 @@ def build(  # noqa: PLR0913 - an argument an option of the command's
     )
     with store.locked(root / pipeline.name):
         recipe = pipeline.source.recipe(root)
-        for step in plan(pipeline, root, fresh=fresh, data=recipe):
+        planned = plan(pipeline, root, fresh=fresh, data=recipe)[: len(wanted)]
+        meet([step for step in planned if step.why], pipeline.file.name, progress.say)
+        for step in planned:
             steps.append(step)
             if step.why:
                 progress.say(f"{step.name:12} runs   {step.why}")
@@ -102,8 +111,6 @@ def build(  # noqa: PLR0913 - an argument an option of the command's
                 progress.say(f"{step.name:12} kept   {step.folder}")
                 if shelf:
                     shelf.put(step.folder)
-            if step.name == until:
-                break
         _publish(pipeline, root, recipe, progress)
     return steps
 

@@ -126,7 +126,7 @@ def _run(step: Step, folders: Mapping[str, Path], work: Work, held: Held) -> Non
     with quietly():
         import_module("tfedge.networks.backend")
     data = work.open_data()
-    record: dict[str, Any] = {"recipe": step.recipe, "versions": _versions()}
+    record: dict[str, Any] = {"recipe": step.recipe, "versions": store.versions()}
     started = time.perf_counter()
     if step.why == FRESH:
         store.discard_partial(step.folder, held.rights[0])
@@ -221,8 +221,3 @@ def _checked(figures: Any, stage: Stage, out: Path, where: str) -> dict[str, Any
         fix = f"write job.out / {wanted!r}; job.save(model) does for a network"
         raise UserError(where, f"makes a {makes}, but there is no {wanted}", fix)
     return figures
-
-
-def _versions() -> dict[str, str]:
-    names = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
-    return {name: importlib.metadata.version(name) for name in names}

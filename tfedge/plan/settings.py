@@ -115,11 +115,16 @@ def _groups(kind: type, fields: Mapping[str, Field], checked: Mapping[str, Any])
 
 
 def plain(stage: Any) -> dict[str, Any]:
-    """List a stage's settings as JSON values, defaults included, refs with their file's hash."""
+    """List what decides what a stage makes as JSON values: its settings, defaults included.
+
+    Refs come with their file's hash; settings that decide nothing are left out.
+    """
     values: dict[str, Any] = {}
     types = _types(type(stage))
     for field in dataclasses.fields(stage):
         value = getattr(stage, field.name)
+        if not field.metadata.get("decides", True):
+            continue
         if dataclasses.is_dataclass(value) and not isinstance(value, Ref):
             values |= plain(value)
         elif types[field.name] is Options:

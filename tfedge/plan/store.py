@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.metadata
 import inspect
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +21,8 @@ from tfedge.plan.settings import input_names, plain
 
 RECORD = "stage.json"
 SCRATCH = "scratch"
+LOCK = ".lock"
+_TRIES, _PAUSE_S = 5, 0.1
 OWN_STAGES = "tfedge.plan.stages"
 
 
@@ -145,6 +149,12 @@ def finished(folder: Path, record: Mapping[str, Any], claim: Claim) -> Iterator[
     discard_partial(folder, claim)
 
 
+def versions() -> dict[str, str]:
+    """Return what a record says of the packages that made it."""
+    names = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "ai-edge-litert", "numpy")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
 def read_record(folder: Path) -> dict[str, Any] | None:
     """Return a finished folder's record, or None if there is none or it is damaged."""
     try:
@@ -212,6 +222,13 @@ def _partial(folder: Path, number: int = 0) -> Path:
     return folder.with_name(f"{folder.name}.partial{number or ''}")
 
 
+def begun(folder: Path) -> Path | None:
+    """Return the folder in which the stage of `folder` is being made; None if it is not."""
+    numbers = beside(folder).numbers()
+    partial = _partial(folder, numbers[-1]) if numbers else None
+    return partial if partial and partial.is_dir() else None
+
+
 def _adopted(folder: Path, number: int) -> Path:
     """Take over what the last of the earlier claims left, or begin anew."""
     mine = _partial(folder, number)
@@ -227,10 +244,26 @@ def _adopted(folder: Path, number: int) -> Path:
 def locked(folder: Path) -> Iterator[None]:
     """Keep other builds of the same pipeline out of `folder` until done, also after a crash."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            fix = "wait for it to end, or give this one a --build-dir of its own"
-            raise UserError(folder, "another build is at work here", fix) from None
+    with (folder / LOCK).open("w") as stream:
+        for left in reversed(range(_TRIES)):
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not left:
+                    fix = "wait for it to end, or give this one a --build-dir of its own"
+                    raise UserError(folder, "another build is at work here", fix) from None
+                time.sleep(_PAUSE_S)  # it may be one who asked `is_locked`
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a build is at work in `folder`."""
+    try:
+        with (folder / LOCK).open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False

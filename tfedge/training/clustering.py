@@ -22,6 +22,7 @@ from tensorflow_model_optimization.python.core.clustering.keras import clusterin
 from tfedge.errors import UserError, did_you_mean
 from tfedge.networks.backend import keras, refuse_nested
 from tfedge.networks.kernels import is_sparse, kernels
+from tfedge.networks.precision import for_one
 
 STARTS = {
     "kmeans++": CentroidInitialization.KMEANS_PLUS_PLUS,
@@ -88,9 +89,7 @@ def without_clustering(model: keras.Model) -> keras.Model:
     """Return the network without tfmot's wrappers; each weight is its cluster's value."""
     stripped = strip_clustering(model)
     # Layers that had no wrapper belong to both graphs.
-    clean = keras.models.clone_model(stripped)
-    clean.set_weights(stripped.get_weights())
-    return clean
+    return for_one(stripped)
 
 
 def clusterable(model: keras.Model) -> list[str]:

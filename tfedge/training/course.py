@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tfedge.declarations import setting
+from tfedge.training.team import ONE, STRATEGIES
 
 PRECISION = setting(
     "float32",
@@ -45,6 +46,14 @@ class Course:
     )
     keep: str = setting(
         "best", "weights to end with: best on tune, or last", choices=("best", "last")
+    )
+    strategy: str = setting(
+        ONE,
+        "who trains: one process; mirrored, all GPUs of this machine, each on its part of every"
+        " batch; multi_worker, all processes that TF_CONFIG names, see docs/cluster.md; the curve"
+        " is the same but for rounding and Dropout, so that another one runs no stage again",
+        choices=STRATEGIES,
+        decides=False,
     )
     balance: bool = setting(default=False, help="weigh classes by the inverse of their frequency")
     class_weights: dict[str, float] = setting(

@@ -13,6 +13,7 @@ from tfedge.errors import UserError, did_you_mean
 from tfedge.networks.backend import keras
 from tfedge.networks.precision import in_precision
 from tfedge.training.lessons import Lessons, Teach
+from tfedge.training.replicas import share
 from tfedge.training.teaching import Teaching
 
 
@@ -112,13 +113,13 @@ class Distiller(keras.Model):
         if self.lessons is None:
             taught, *wanted = self.teach(x)
         else:
-            x, number = x
-            taught, wanted = self.lessons.answer(self.teach, x, number), []
+            x, *place = x
+            taught, wanted = self.lessons.answer(self.teach, x, *place), []
         with tf.GradientTape() as tape:
             logits, *features = tf.nest.flatten(self._student(x, training=True))
             # Not `compute_loss`, which adds what regularisers ask for: that is no part of `alpha`.
             hard = self.compiled_loss(y, logits, sample_weight)
-            loss = tf.add_n([tf.constant(0.0), *self.losses])
+            loss = share(tf.add_n([tf.constant(0.0), *self.losses]))
             loss += self.alpha * hard + (1 - self.alpha) * mean_loss(
                 soft_loss(tf.cast(taught, tf.float32), logits, self.temperature), sample_weight
             )
@@ -232,7 +233,10 @@ def _projection(channels: int, wanted: int) -> keras.layers.Layer:
 
 
 def mean_loss(losses: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
-    """Average [batch] as Keras does: weighted losses, divided by the batch's size."""
+    """Average [batch] as Keras does: weighted losses, divided by the batch's size.
+
+    Where several processors have a part of the batch each, it is what the part adds to that.
+    """
     if sample_weight is not None:
         losses = losses * tf.cast(tf.reshape(sample_weight, (-1,)), losses.dtype)
-    return tf.reduce_mean(losses)
+    return share(tf.reduce_mean(losses))

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from tfedge.networks.backend import keras
 from tfedge.networks.exits import exit_names
+from tfedge.training import replicas
 from tfedge.training.distillation import mean_loss, soft_loss, teach_of
 from tfedge.training.lessons import Lessons, Teach
 from tfedge.training.teaching import Joint, Teaching
@@ -81,13 +82,13 @@ class JointTraining(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         taught = None
         if self.lessons is not None and self.teach is not None:
-            x, number = x
-            taught = self.lessons.answer(self.teach, x, number)
+            x, *place = x
+            taught = self.lessons.answer(self.teach, x, *place)
         elif self.teach is not None:
             taught = self.teach(x)[0]
         with tf.GradientTape() as tape:
             answers = self.network(x, training=True)
-            loss = tf.add_n([tf.constant(0.0), *self.losses])
+            loss = replicas.share(tf.add_n([tf.constant(0.0), *self.losses]))
             loss += self.loss_of(answers, y, taught, sample_weight)
         self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
         return self._measured(x, y, answers, sample_weight)
@@ -118,13 +119,16 @@ class JointTraining(keras.Model):
         for number, (weight, logits) in enumerate(zip(self.exit_weights, answers, strict=True)):
             own = number == len(answers) - 1
             # Keras keeps what it is told of a loss for the metric that is called so.
-            hard = (self.compiled_loss if own else self.loss)(y, logits, sample_weight)
+            hard = (self.compiled_loss if own else self._hard)(y, logits, sample_weight)
             loss = self._of_labels_and_teacher(hard, logits, taught, sample_weight)
             if not own:
                 soft = mean_loss(soft_loss(last, logits, temperature), sample_weight)
                 loss = (1 - share) * loss + share * soft
             total += weight * loss
         return total
+
+    def _hard(self, y: tf.Tensor, logits: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
+        return replicas.share(self.loss(y, logits, sample_weight))
 
     def _of_labels_and_teacher(
         self,

@@ -17,11 +17,18 @@ from tfedge.figures import accuracy_figures
 from tfedge.networks.backend import keras, reseed
 from tfedge.networks.exits import exit_names
 from tfedge.progress import Advance, Progress
-from tfedge.training.batches import Order, evaluation_batches, steps_per_epoch, training_batches
+from tfedge.training.batches import (
+    EVALUATION_BATCH,
+    Order,
+    evaluation_batches,
+    steps_per_epoch,
+    training_batches,
+)
 from tfedge.training.course import Course
 from tfedge.training.distillation import Distiller
 from tfedge.training.exits import JointTraining
 from tfedge.training.keeper import Keeper
+from tfedge.training.replicas import are_several, check_rest, spread
 
 Watch = Callable[[int, dict[str, float]], None]
 """Is told the epochs that are done and saved, and what the last of them came to."""
@@ -66,6 +73,8 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train `model` in place and return its history, a row an epoch.
 
+    Within `replicas.together` all processors train it, made there, each on a part of every batch.
+
     Args:
       callbacks: Of the caller's, such as tfmot's pruning step.
       best_from: The first epoch whose weights may be kept as the best.
@@ -78,6 +87,9 @@ def fit(
         from_logits=True, label_smoothing=course.label_smoothing
     )
     model.compile(_optimizer(course, steps), loss, metrics=["accuracy"])
+    if are_several():
+        # Within an epoch Keras would tell callbacks the sum over processors of their means.
+        model.distribute_reduction_method = "first"
     keeper = Keeper(session.scratch / "fit", patience=course.patience, first=best_from)
     first = keeper.resume(model)
     if first:
@@ -85,7 +97,7 @@ def fit(
         if session.watch:
             session.watch(first, keeper.history[-1])
     if first < course.epochs and not keeper.spent:
-        batches = _batches(model, course, session, first)
+        batches, others = _batches(model, course, session, first)
         meter = _Meter(session, course, first)
         told = [meter, *_told(session, keeper)]
         with session.progress.bar(session.label, (course.epochs - first) * steps) as meter.advance:
@@ -94,8 +106,7 @@ def fit(
                 epochs=course.epochs,
                 initial_epoch=first,
                 steps_per_epoch=steps,
-                validation_data=evaluation_batches(data, data.tune),
-                class_weight=_class_weights(course, data),
+                **others,
                 callbacks=[_reseeding(session.seed), *callbacks, keeper, *told],
                 verbose=0,
             )
@@ -129,14 +140,19 @@ def tune_figures(model: keras.Model, data: Data) -> dict[str, Any]:
     return found[-1] | {"exits": dict(zip(exit_names(model), found, strict=True))}
 
 
-def _batches(model: keras.Model, course: Course, session: Session, first: int) -> tf.data.Dataset:
-    """Return what is left to train on; for a teacher whose answers are kept, with its numbers."""
+def _batches(
+    model: keras.Model, course: Course, session: Session, first: int
+) -> tuple[Any, dict[str, Any]]:
+    """Return what is left to train on, and the other arguments of `fit` that say of what data.
+
+    For a teacher whose answers are kept, the batches come with their numbers.
+    """
     count = len(session.data.train.classes)
     lessons = model.lessons if isinstance(model, (Distiller, JointTraining)) else None
     order = Order(count, course.batch, session.seed, lessons.views if lessons else 0)
     if lessons:
         lessons.open(order, len(session.data.labels), course.epochs)
-    return training_batches(
+    batches = training_batches(
         session.data,
         session.augment,
         order,
@@ -144,6 +160,14 @@ def _batches(model: keras.Model, course: Course, session: Session, first: int) -
         epochs=course.epochs,
         numbered=lessons is not None,
     )
+    tune = evaluation_batches(session.data, session.data.tune)
+    weights = _class_weights(course, session.data)
+    if not are_several():
+        return batches, {"validation_data": tune, "class_weight": weights}
+    check_rest(count, course.batch)
+    steps = -(-len(session.data.tune.classes) // EVALUATION_BATCH)
+    others = {"validation_data": spread(tune), "validation_steps": steps}
+    return spread(batches, weights=weights, weigh=True), others
 
 
 def _told(session: Session, keeper: Keeper) -> list[keras.callbacks.Callback]:

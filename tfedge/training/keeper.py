@@ -48,8 +48,8 @@ class Keeper(keras.callbacks.Callback):
         except (tf.errors.OpError, OSError, ValueError) as error:
             fix = "remove that folder; the training then begins anew"
             raise UserError(self.folder, f"holds a damaged state: {error}", fix) from None
-        self.history = history[: int(self._epoch)]
-        return int(self._epoch)
+        self.history = history[: int(self._epoch.numpy())]
+        return int(self._epoch.numpy())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.history.append({name: float(value) for name, value in (logs or {}).items()})

@@ -59,27 +59,33 @@ class Lessons:
         view, rows = self._place(number)
         return np.array(self._kept[view][rows])
 
-    def learn(self, number: np.int64, logits: np.ndarray) -> np.ndarray:
-        """Keep a batch's logits, float32 [batch, classes], and return them."""
+    def learn(self, number: np.int64, logits: np.ndarray, first: int = 0) -> np.ndarray:
+        """Keep logits, float32 [rows, classes], of a batch from its row `first` on; return them."""
         view, rows = self._place(number)
         kept = self._kept[view]
         there = np.ones((len(logits), 1), np.float32)
         file = Rows(Path(kept.filename), kept.offset, kept.strides[0])
-        file.put(rows.start, np.concatenate([logits, there], axis=1))
+        file.put(rows.start + int(first), np.concatenate([logits, there], axis=1))
         return logits
 
-    def answer(self, teach: Teach, inputs: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+    def answer(
+        self, teach: Teach, inputs: tf.Tensor, number: tf.Tensor, first: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Return the teacher's logits for a batch, float32 [batch, classes], running it if need be.
 
         Args:
           number: Of the batch, int64; see `Order`.
+          first: Where `inputs` are a part of the batch, the first row of it, int64.
         """
         kept = tf.numpy_function(self.recall, [number], tf.float32)
         kept = tf.ensure_shape(kept, (None, self._kept[0].shape[1]))
+        if first is not None:
+            kept = kept[first : first + tf.shape(inputs, tf.int64)[0]]
+        place = [] if first is None else [first]
 
         def live() -> tf.Tensor:
             logits = tf.cast(teach(inputs)[0], tf.float32)
-            told = tf.numpy_function(self.learn, [number, logits], tf.float32)
+            told = tf.numpy_function(self.learn, [number, logits, *place], tf.float32)
             return tf.ensure_shape(told, logits.shape)
 
         return tf.cond(tf.reduce_all(kept[:, -1] > 0), lambda: kept[:, :-1], live)

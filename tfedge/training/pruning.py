@@ -16,6 +16,7 @@ from tfedge.data.dataset import Data
 from tfedge.errors import UserError, did_you_mean
 from tfedge.networks.backend import keras, refuse_nested
 from tfedge.networks.kernels import clusters, kernel_of
+from tfedge.networks.precision import for_one
 from tfedge.training.batches import steps_per_epoch
 from tfedge.training.course import Course
 
@@ -148,9 +149,7 @@ def without_pruning(model: keras.Model) -> keras.Model:
     """Return the network without tfmot's wrappers; the zeros stay in the weights."""
     stripped = sparsity.strip_pruning(model)
     # Its layers are still those inside the wrappers, and belong to both graphs.
-    clean = keras.models.clone_model(stripped)
-    clean.set_weights(stripped.get_weights())
-    return clean
+    return for_one(stripped)
 
 
 def prunable(model: keras.Model) -> list[keras.layers.Layer]:

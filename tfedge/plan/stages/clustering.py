@@ -63,21 +63,24 @@ class Cluster:
 
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.networks.kernels import clusters, in_words
+        from tfedge.networks.precision import trained_as
         from tfedge.training import clustering
         from tfedge.training.fitting import fit, tune_figures
         from tfedge.training.preserving import Preserving, unwrapped
         from tfedge.training.pruning import sparsity_of, zeros
+        from tfedge.training.replicas import together
 
         network = job.load("of")
         wish = clustering.Wish(self.clusters, self.init, self.layers)
         session = job.session()
-        wrapped = clustering.with_clustering(network, wish)
-        history = fit(
-            job.taught(wrapped, self.teaching, joint=self.joint),
-            self.course,
-            session,
-            callbacks=[Preserving(unwrapped(wrapped))],
-        )
+        with together(self.course):
+            wrapped = clustering.with_clustering(trained_as(network, "float32"), wish)
+            history = fit(
+                job.taught(wrapped, self.teaching, joint=self.joint),
+                self.course,
+                session,
+                callbacks=[Preserving(unwrapped(wrapped))],
+            )
         clustered = clustering.without_clustering(wrapped)
         job.save(clustered)
         small, shared = clustering.too_small(network, wish), clusters(clustered)

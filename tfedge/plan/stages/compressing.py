@@ -11,7 +11,10 @@ from tfedge.errors import UserError
 from tfedge.plan.job import Job
 from tfedge.training.course import Course
 from tfedge.training.teaching import Joint, Teaching
+from tfedge.training.team import refuse
 
+NOT_SPREAD = "tfmot takes for a batch's range the mean of those of each processor's part"
+"""Of moving averages; tf.distribute averages what they are told (tfmot 0.8.1, TensorFlow 2.21)."""
 RAMP = (0.0, 0.6, "polynomial")
 """Where pruning begins and ends unless told otherwise, in shares of the epochs, and its shape."""
 
@@ -84,9 +87,11 @@ class Prune:
         return replace(self, joint=Joint())
 
     def run(self, job: Job) -> dict[str, Any]:
+        from tfedge.networks.precision import trained_as
         from tfedge.training import pruning
         from tfedge.training.fitting import fit, tune_figures
         from tfedge.training.preserving import Preserving, unwrapped
+        from tfedge.training.replicas import together
 
         network = job.load("of")
         schedule = pruning.Schedule.over(
@@ -94,14 +99,16 @@ class Prune:
         )
         pattern = pruning.Pattern(self.pattern, self.block)
         session = job.session()
-        wrapped = pruning.with_pruning(network, self.sparsity, schedule, pattern, self.layers)
-        history = fit(
-            job.taught(wrapped, self.teaching, joint=self.joint),
-            self.course,
-            session,
-            callbacks=[pruning.pruning_step(), Preserving(unwrapped(wrapped))],
-            best_from=schedule.first_epoch,
-        )
+        with together(self.course):
+            twin = trained_as(network, "float32")
+            wrapped = pruning.with_pruning(twin, self.sparsity, schedule, pattern, self.layers)
+            history = fit(
+                job.taught(wrapped, self.teaching, joint=self.joint),
+                self.course,
+                session,
+                callbacks=[pruning.pruning_step(), Preserving(unwrapped(wrapped))],
+                best_from=schedule.first_epoch,
+            )
         pruned = pruning.without_pruning(wrapped)
         job.save(pruned)
         notes = ["zeros shorten the zipped file; int8 inference is no faster for them"]
@@ -136,6 +143,10 @@ class Qat:
     teaching: Teaching = field(default=Teaching())
     joint: Joint = field(default=Joint())
     course: Course = field(default=Course(epochs=5, rate=1e-4))
+
+    def check(self, where: str) -> None:
+        """Refuse to train on several processors: tfmot's wrappers cannot."""
+        refuse(self.course.strategy, NOT_SPREAD, where)
 
     def check_exits(self, count: int, where: str) -> None:
         """Refuse what does not fit the network's `count` exits."""

@@ -77,16 +77,18 @@ class Exits:
         from tfedge.training.fitting import fit, tune_figures
         from tfedge.training.preserving import Preserving
         from tfedge.training.pruning import sparsity_of
+        from tfedge.training.replicas import together
 
         plain = job.load("of")
         before = tune_figures(plain, job.data)["accuracy"]
         points = self.points or even_points(plain, self.count)
         session = job.session()
         network = with_exits(plain, points, self.head, seed=job.seed)
-        twin = trained_as(network, self.precision)
-        taught = job.taught(twin, self.teaching, joint=self.joint, precision=self.precision)
-        kept = [kernel for name, kernel in kernels(twin).items() if not of_a_head(name)]
-        history = fit(taught, self.course, session, callbacks=[Preserving(kept)])
+        with together(self.course):
+            twin = trained_as(network, self.precision)
+            taught = job.taught(twin, self.teaching, joint=self.joint, precision=self.precision)
+            kept = [kernel for name, kernel in kernels(twin).items() if not of_a_head(name)]
+            history = fit(taught, self.course, session, callbacks=[Preserving(kept)])
         network.set_weights(twin.get_weights())
         job.save(network)
         figures = tune_figures(network, job.data) | job.network_figures(network)

@@ -36,10 +36,12 @@ class Train:
     def run(self, job: Job) -> dict[str, Any]:
         from tfedge.networks.precision import trained_as
         from tfedge.training.fitting import fit, tune_figures
+        from tfedge.training.replicas import together
 
         network = job.construct(self.model, self.options)
-        twin = trained_as(network, self.precision)
-        history = fit(twin, self.course, job.session())
+        with together(self.course):
+            twin = trained_as(network, self.precision)
+            history = fit(twin, self.course, job.session())
         network.set_weights(twin.get_weights())
         job.save(network)
         figures = tune_figures(network, job.data) | job.network_figures(network)
@@ -160,15 +162,17 @@ class Distill:
         from tfedge.networks.precision import trained_as
         from tfedge.training.distillation import Hints
         from tfedge.training.fitting import fit, tune_figures
+        from tfedge.training.replicas import together
 
         student = job.construct(self.model, self.options)
         notes = [LIVE] if self.hints and self.teaching.views else []
         if self.start == "teacher":
             notes += [_inherited(student, job.load("teacher"))]
-        twin = trained_as(student, self.precision)
         hints = Hints(self.hints, self.hint_weight)
-        distiller = job.taught(twin, self.teaching, precision=self.precision, hints=hints)
-        history = fit(distiller, self.course, job.session())
+        with together(self.course):
+            twin = trained_as(student, self.precision)
+            distiller = job.taught(twin, self.teaching, precision=self.precision, hints=hints)
+            history = fit(distiller, self.course, job.session())
         student.set_weights(twin.get_weights())
         job.save(student)
         figures = tune_figures(student, job.data) | job.network_figures(student)

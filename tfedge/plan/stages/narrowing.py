@@ -15,6 +15,7 @@ from tfedge.networks.narrowing.wishes import BOARDS, Wishes
 from tfedge.plan.job import MODEL, Job
 from tfedge.training.course import PRECISION, Course
 from tfedge.training.teaching import Joint, Teaching
+from tfedge.training.team import MULTI_WORKER, refuse
 
 if TYPE_CHECKING:
     from tfedge.training.fitting import Session
@@ -83,6 +84,8 @@ class Narrow:
         if self.rounds > 1 and self.between * (self.rounds - 1) >= self.course.epochs:
             problem = f"{self.rounds - 1} rounds of {self.between} leave no epoch for the last"
             raise UserError(f"{where} rounds", problem, "write more epochs, or fewer rounds")
+        if self.course.strategy == MULTI_WORKER:
+            refuse(MULTI_WORKER, "one process chooses the channels", where)
         if self.wishes.share_of in BOARDS:
             from tfedge.boards.counting import check_tools
 
@@ -103,6 +106,7 @@ class Narrow:
         from tfedge.networks.narrowing.cutting import cost_of
         from tfedge.networks.precision import trained_as
         from tfedge.training.fitting import fit, tune_figures
+        from tfedge.training.replicas import together
 
         network = job.load("of")
         self._refuse_compressed(network, f"[{job.name}]")
@@ -119,8 +123,9 @@ class Narrow:
             for names, (had, has) in said["widths"].items():
                 widths[names] = [widths.get(names, [had])[0], has]
             if course.epochs:
-                twin = trained_as(network, self.precision)
-                history += fit(self._taught(job, twin), course, session)
+                with together(course):
+                    twin = trained_as(network, self.precision)
+                    history += fit(self._taught(job, twin), course, session)
                 network.set_weights(twin.get_weights())
         job.save(network)
         return (
