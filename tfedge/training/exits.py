@@ -128,7 +128,9 @@ class JointTraining(keras.Model):
         return total
 
     def _hard(self, y: tf.Tensor, logits: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
-        return replicas.share(self.loss(y, logits, sample_weight))
+        if not replicas.are_several():
+            return self.loss(y, logits, sample_weight)
+        return mean_loss(self.loss.call(y, logits), sample_weight)  # Keras refuses the other here
 
     def _of_labels_and_teacher(
         self,

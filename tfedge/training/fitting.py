@@ -28,7 +28,7 @@ from tfedge.training.course import Course
 from tfedge.training.distillation import Distiller
 from tfedge.training.exits import JointTraining
 from tfedge.training.keeper import Keeper
-from tfedge.training.replicas import are_several, check_rest, spread
+from tfedge.training.replicas import are_several, check_rest, spread, synchronise
 
 Watch = Callable[[int, dict[str, float]], None]
 """Is told the epochs that are done and saved, and what the last of them came to."""
@@ -90,6 +90,7 @@ def fit(
     if are_several():
         # Within an epoch Keras would tell callbacks the sum over processors of their means.
         model.distribute_reduction_method = "first"
+        synchronise(model)
     keeper = Keeper(session.scratch / "fit", patience=course.patience, first=best_from)
     first = keeper.resume(model)
     if first:

@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfedge.errors import UserError
+from tfedge.networks.backend import keras
 from tfedge.training.course import Course
 from tfedge.training.team import MIRRORED, MULTI_WORKER, ONE, check, check_batch, member
 
@@ -70,6 +71,16 @@ def share(loss: tf.Tensor) -> tf.Tensor:
     """
     count = replicas()
     return loss / count if count > 1 else loss
+
+
+def synchronise(model: keras.Model) -> None:
+    """Have BatchNormalization take its statistics over the whole batch while `model` is trained.
+
+    A layer's config does not hold this: copies, such as those in tfmot's wrappers, lose it.
+    """
+    for layer in model.submodules:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized, layer.fused = True, False
 
 
 def spread(
