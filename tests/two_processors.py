@@ -35,7 +35,9 @@ SMALL = Options({"widths": (4, 8)})
 def stages(place):
     live = Teaching(teacher="teacher", views=0)
     kept = Teaching(teacher="teacher", views=2)
-    wishes = dataclasses.replace(Narrow.__dataclass_fields__["wishes"].default, remove=0.3)
+    wishes = dataclasses.replace(
+        Narrow.__dataclass_fields__["wishes"].default, remove=0.3, multiple=1, least=1
+    )
     return {
         "train": Train(model=STACK, options=SMALL, course=COURSE),
         UNEVEN: Train(model=STACK, options=SMALL, course=COURSE),
