@@ -3,19 +3,19 @@
     python benchmarks/readme_tables.py
 
 Behind a line `<!-- docs/results/NAME.json -->` stands the ladder of that report, and the line below
-it says what its last stage is against its first.
+it says what its last stage is against its first, and what leaving early comes to if it has exits.
 """
 
 import json
 import re
 from pathlib import Path
 
-from tfedge.report import ladder
+from tfedge.report import ladder, leaving
 
 REPO = Path(__file__).parent.parent
 README = REPO / "README.md"
 LEFT_OUT = ("parameters", "zeros", "arena here", "seconds")
-_PLACE = re.compile(r"<!-- (docs/results/\S+\.json) -->\n(?:.+\n)*\n.+\n")
+_PLACE = re.compile(r"<!-- (docs/results/\S+\.json) -->\n(?:.+\n)*\n.+\n(?:\n\w+ on test: .+\n)?")
 
 
 def table(report):
@@ -35,6 +35,10 @@ def renewed(text):
     def one(found):
         report = json.loads((REPO / found[1]).read_text("utf-8"))
         lines = [found[0].splitlines()[0], *table(report), "", f"{ladder.gained(report)}."]
+        if stage := leaving.of(report):
+            words, cost = next(leaving.costs(stage))
+            said = f"{cost['mean']:,.0f} {words} on average, {100 * cost['saved']:.1f} % fewer"
+            lines += ["", f"{leaving.summary(stage)} {said}."]
         return "\n".join(lines) + "\n"
 
     return _PLACE.sub(one, text)
