@@ -196,7 +196,7 @@ def test_where_nothing_can_keep_to_the_targets_that_is_said(tmp_path, capsys):
          "student.rate: pretend.toml [student] rate: must be from 0 to 1, got 2.0"),
         ("student.rate = { low = 0.0, high = 1.0 }", "student.rat = [0.5]",
          "did you mean 'rate'"),
-        ("[search]", "[other]", "unknown stage"),
+        ("[search]", "[other]", "[other]: 'use' is missing"),
     ],
 )  # fmt: skip
 def test_a_value_that_its_stage_refuses_is_named_before_anything_runs(tmp_path, old, new, said):

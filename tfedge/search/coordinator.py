@@ -44,6 +44,8 @@ class Coordinator:
         self._most: dict[str, float] = {}
         self._started = time.monotonic()
         self._before = sum(one.found["seconds"] for one in proposals.past)
+        for one in proposals.past:  # each tells what the most is so far
+            self.costs(one)
 
     @property
     def seconds(self) -> float:

@@ -16,7 +16,7 @@ from tfedge.plan.stages import Evaluate
 from tfedge.plan.steps import Pipeline
 from tfedge.search import halving
 from tfedge.search.base import Base
-from tfedge.search.coordinator import FINISHED, REFUSED, Coordinator
+from tfedge.search.coordinator import FINISHED, Coordinator
 from tfedge.search.proposals import Candidate
 from tfedge.search.tasks import Outcome
 
@@ -152,7 +152,7 @@ def lines(told: Mapping[str, Any]) -> list[str]:
     chosen = told["recommended"]
     if chosen:
         said.append(f"take candidate {chosen['number']}: it {chosen['why']}")
-    elif number["states"].get(REFUSED, 0) == number["proposed"]:
+    elif not number["trained"]:
         said.append("every candidate breaks a target before it is trained; free more, or ask less")
     else:
         said.append("no candidate keeps to the targets")
