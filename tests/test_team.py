@@ -144,7 +144,7 @@ def test_without_a_chief_others_give_up_and_say_what_to_do(chief):
 
 def test_to_ask_whether_there_is_a_chief_does_not_keep_one_out(tmp_path):
     def ask():
-        while not ended.is_set():
+        while not ended.wait(0.002):  # a process asks every half second
             store.is_locked(tmp_path)
 
     ended, others = threading.Event(), []
