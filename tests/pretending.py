@@ -1,6 +1,8 @@
 """A stage that only pretends to train: for searches of many candidates in little time."""
 
 import json
+import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,10 @@ class Pretend:
     epoch_s: float = setting(0.0, "seconds of an epoch", low=0)
 
     def run(self, job):
+        dies = Path(__file__).with_name("dies")  # so many processes die with it
+        if dies.is_file() and (left := int(dies.read_text())):
+            dies.write_text(str(left - 1))
+            os.kill(os.getpid(), signal.SIGKILL)
         job.scratch.mkdir(parents=True, exist_ok=True)
         state = job.scratch / "epochs.json"
         done = json.loads(state.read_text()) if state.is_file() else 0

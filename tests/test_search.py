@@ -15,7 +15,7 @@ from conftest import REPO, STRIPES
 
 from tfedge.cli import main
 from tfedge.errors import UserError
-from tfedge.search import base
+from tfedge.search import base, crew
 
 pytestmark = pytest.mark.slow
 
@@ -136,6 +136,22 @@ def test_after_three_kills_the_front_is_that_of_an_undisturbed_search(tmp_path):
 
 def trained(lines):
     return len(lines.read_text().splitlines()) if lines.is_file() else 0
+
+
+@pytest.mark.parametrize(("deaths", "survived"), [(2, True), (3, False)])
+def test_a_task_whose_worker_dies_is_begun_again_a_few_times(
+    tmp_path, monkeypatch, deaths, survived
+):
+    monkeypatch.setenv("PYTHONPATH", str(REPO / "tests"))
+    file = searched.pipeline(tmp_path, trials=1, generation=1)
+    (tmp_path / "dies").write_text(str(deaths))
+    if survived:
+        told = searched.search(file, tmp_path / "build", lambda: crew.Processes(1))
+        assert told["counts"]["states"] == {"finished": 1}
+    else:
+        with pytest.raises(UserError, match="candidate 0: a worker died 3 times with it"):
+            searched.search(file, tmp_path / "build", lambda: crew.Processes(1))
+    assert (tmp_path / "dies").read_text() == "0"
 
 
 @pytest.fixture(scope="module")

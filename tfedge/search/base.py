@@ -37,6 +37,22 @@ class Base:
     free: tuple[str, ...]
     values: dict[str, Any] | None
 
+    def broken(self, figures: Mapping[str, Any], grows: int = 0) -> dict[str, float]:
+        """Say of each target by what share it is broken, 0 or below where it is kept.
+
+        Args:
+          figures: Costs by name, and accuracy on tune; a target whose figure is not here is not.
+          grows: Bytes that the file may yet grow by.
+        """
+        found = {}
+        for limit in self.limits:
+            name = figure_of(limit)
+            if name in figures:
+                value = figures[name] + (grows if name == "bytes" else 0)
+                sign = -1 if limit.name == "min_accuracy" else 1
+                found[limit.label] = round(sign * (value - limit.value) / max(limit.value, 1e-9), 6)
+        return found
+
     def changes_of(self, values: Mapping[str, Any]) -> list[str]:
         """Write a candidate's values as --set takes them."""
         return [freeing.change(freed, values[freed.name]) for freed in self.search.freed]
@@ -65,6 +81,11 @@ def epochs_of(loaded: Pipeline, stages: Sequence[str]) -> dict[str, int]:
         if epochs:
             found[name] = int(epochs)
     return found
+
+
+def figure_of(limit: Limit) -> str:
+    """Name the figure of a candidate that a target is about."""
+    return {"max_bytes": "bytes", "max_cost": limit.device}.get(limit.name, "accuracy")
 
 
 def read(

@@ -10,7 +10,7 @@ from tfedge.errors import UserError
 from tfedge.plan import pipeline
 from tfedge.progress import Progress
 from tfedge.search import halving, looking
-from tfedge.search.base import Base, epochs_of
+from tfedge.search.base import Base, epochs_of, figure_of
 from tfedge.search.crew import Crew
 from tfedge.search.proposals import Candidate, Proposals, twins
 from tfedge.search.tasks import LOOK, TRAIN, WHOLE, Outcome, Task
@@ -64,7 +64,11 @@ class Coordinator:
         tasks = [self._task(WHOLE, one, short=False) for one in chosen]
         for one in chosen:
             self.progress.say(f"candidate {one.number:4}  trains to full length")
-        return self._done(tasks)
+        outcomes = self._done(tasks)
+        for one, outcome in zip(chosen, outcomes, strict=True):
+            if outcome.refused:
+                self.progress.say(f"candidate {one.number:4}  refused: {outcome.refused}")
+        return outcomes
 
     def _ground(self) -> None:
         """Make what all candidates share, such as a teacher, before any is looked at."""
@@ -107,7 +111,7 @@ class Coordinator:
         tasks = [self._task(LOOK, one) for one in candidates]
         for one, outcome in zip(candidates, self._done(tasks), strict=True):
             one.found["costs"] = outcome.figures
-            broken = self._broken(outcome.figures)
+            broken = self.base.broken(outcome.figures, _CARD_GROWS)
             if outcome.refused:
                 broken["possible"] = 1.0
             one.found["broken"] = broken
@@ -117,7 +121,7 @@ class Coordinator:
 
     def _refuse(self, one: Candidate, why: str) -> None:
         one.found |= {"state": REFUSED, "why": why, "accuracy": 0.0}
-        self.progress.say(f"candidate {one.number:4}  never trained: {why}")
+        self.progress.say(f"candidate {one.number:4}  refused: {why}")
 
     def _rung(self, rung: int, going: Sequence[Candidate]) -> list[Candidate]:
         """Train candidates to a rung; return those that go on."""
@@ -152,7 +156,9 @@ class Coordinator:
             one.found["costs"] |= {
                 name: value for name, value in outcome.figures.items() if name not in _ACCURACY
             }
-            one.found["broken"] = self._broken(outcome.figures | one.found["costs"])
+            one.found["broken"] = self.base.broken(
+                outcome.figures | one.found["costs"], _CARD_GROWS
+            )
             one.found["state"] = FINISHED
             one.found["count"] = outcome.figures.get("count")
             self._tell(one)
@@ -188,27 +194,13 @@ class Coordinator:
             self._most[name] = max(self._most.get(name, 0.0), known.get(name, 0.0))
         return [float(known.get(name, self._most[name])) for name in self.manner.minimise]
 
-    def _broken(self, figures: Mapping[str, Any]) -> dict[str, float]:
-        """Say of each target by what share it is broken, below 0 where it is kept."""
-        found = {}
-        for limit in self.base.limits:
-            name = {"max_bytes": "bytes", "max_cost": limit.device}.get(limit.name, "accuracy")
-            if name not in figures:
-                continue
-            grows = _CARD_GROWS if name == "bytes" else 0
-            sign = -1 if limit.name == "min_accuracy" else 1
-            found[limit.label] = round(
-                sign * (figures[name] + grows - limit.value) / max(limit.value, 1e-9), 6
-            )
-        return found
-
     def _words(self, figures: Mapping[str, Any], broken: Mapping[str, float]) -> str:
         """Say which targets are broken."""
         said = []
         for limit in self.base.limits:
             if broken.get(limit.label, 0) > 0:
-                name = {"max_bytes": "bytes", "max_cost": limit.device}[limit.name]
-                said.append(f"{limit.label} {limit.value:,.0f}, it has {figures[name]:,.0f}")
+                value = figures[figure_of(limit)]
+                said.append(f"{limit.label} {limit.value:,.0f}, it has {value:,.0f}")
         return "; ".join(said)
 
     def _late(self) -> bool:

@@ -45,9 +45,9 @@ class Processes:
     def each(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         left, tries = dict(enumerate(tasks)), dict.fromkeys(range(len(tasks)), 0)
         while left:
-            given = {self._pool.submit(working.do, task): place for place, task in left.items()}
             begun = set(list(left)[: self._workers])
             try:
+                given = {self._pool.submit(working.do, task): place for place, task in left.items()}
                 for done in futures.as_completed(given):
                     place = given[done]
                     yield place, done.result()

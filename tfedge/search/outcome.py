@@ -16,7 +16,7 @@ from tfedge.plan.stages import Evaluate
 from tfedge.plan.steps import Pipeline
 from tfedge.search import halving
 from tfedge.search.base import Base
-from tfedge.search.coordinator import FINISHED, Coordinator
+from tfedge.search.coordinator import FINISHED, SEEN, Coordinator
 from tfedge.search.proposals import Candidate
 from tfedge.search.tasks import Outcome
 
@@ -52,8 +52,8 @@ def tell(
     """
     base, manner = coordinator.base, coordinator.manner
     past = coordinator.proposals.past
-    points = [_point(base, one, outcome)
-              for one, outcome in zip(chosen, outcomes, strict=True)]  # fmt: skip
+    ended = zip(chosen, outcomes, strict=True)
+    points = [_point(base, one, outcome) for one, outcome in ended if not outcome.refused]
     points.sort(key=lambda point: point["costs"].get(manner.minimise[0], 0))
     importances = {"accuracy": coordinator.proposals.importances()}
     for number, cost in enumerate(manner.minimise):
@@ -84,7 +84,7 @@ def counts(coordinator: Coordinator, outcomes: Sequence[Outcome]) -> dict[str, A
     for found in (*(one.found for one in past), *(vars(outcome) for outcome in outcomes)):
         made.update(list(found.get("made", ())))
         shared.update(found.get("shared", ()))
-    trained = [one for one in past if "epochs" in one.found and one.found["state"] != "seen before"]
+    trained = [one for one in past if "epochs" in one.found and one.found["state"] != SEEN]
     beyond = [one for one in trained
               if one.found["state"] == FINISHED or len(one.found.get("rungs", {})) > 1]  # fmt: skip
     return {
@@ -169,21 +169,10 @@ def _point(base: Base, one: Candidate, outcome: Outcome) -> dict[str, Any]:
     }
     point: dict[str, Any] = {
         "number": one.number, "values": one.values, "set": own, "tune": tune, "costs": costs,
-        "epochs": outcome.epochs, "broken": _broken(base, tune["accuracy"], costs),
+        "epochs": outcome.epochs, "broken": base.broken(costs | {"accuracy": tune["accuracy"]}),
     }  # fmt: skip
     test = _test(base, one)
     return point | ({"test": test} if test else {})
-
-
-def _broken(base: Base, accuracy: float, costs: Mapping[str, float]) -> dict[str, float]:
-    found = {}
-    for limit in base.limits:
-        name = {"max_bytes": "bytes", "max_cost": limit.device}.get(limit.name, "")
-        value = costs.get(name) if name else accuracy
-        if value is not None:
-            sign = 1 if name else -1
-            found[limit.label] = round(sign * (value - limit.value) / max(limit.value, 1e-9), 6)
-    return found
 
 
 def _test(base: Base, one: Candidate) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +153,7 @@ def _opened(module: ModuleType, store: str | Path, name: str, directions: list[s
     storages = module.storages
     if isinstance(store, Path):
         store.parent.mkdir(parents=True, exist_ok=True)
+        _mend(store)
         lock = storages.journal.JournalFileOpenLock(str(store))
         storage = storages.JournalStorage(
             storages.journal.JournalFileBackend(str(store), lock_obj=lock)
@@ -161,6 +163,13 @@ def _opened(module: ModuleType, store: str | Path, name: str, directions: list[s
     return module.create_study(
         storage=storage, study_name=name, directions=directions, load_if_exists=True
     )
+
+
+def _mend(journal: Path) -> None:
+    """Take off a last line that a power cut left half written: Optuna could read none behind it."""
+    if journal.is_file():
+        content = journal.read_bytes()
+        os.truncate(journal, content.rfind(b"\n") + 1)
 
 
 def _database(module: ModuleType, url: str) -> Any:
